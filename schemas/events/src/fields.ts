@@ -1,0 +1,24 @@
+import { z } from "zod"
+
+/** Arbitrary JSON as a JSON string: what no schema of ours may restrict or reorder (tool arguments, results, provider messages). */
+export const json = () => z.string().meta({ content: "json" })
+
+/** A duration in milliseconds, counted from the timestamp that the log gave the record that carries it (design rule 11). */
+export const durationMs = () => z.int().nonnegative()
+
+/** A count. */
+export const count = () => z.int().nonnegative()
+
+/** Lower-case hex of a SHA-256. */
+export const sha256 = () => z.string().regex(/^[0-9a-f]{64}$/)
+
+/** What may happen twice, declared per tool (design section 5). `unsafe` is the default: the safe side. */
+export const effectClass = z.enum(["pure", "idempotent", "keyed", "queryable", "unsafe"])
+export type EffectClass = z.infer<typeof effectClass>
+
+/** Whether a failed attempt left an effect behind. */
+export const effectDone = z.enum(["none", "maybe", "done"])
+export type EffectDone = z.infer<typeof effectDone>
+
+/** Where a command stood: facts that intake appends carry it, and the fold keeps the highest per partition (design rule 15). */
+export const commandPosition = z.object({ partition: count(), offset: count() })

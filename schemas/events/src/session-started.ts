@@ -1,0 +1,39 @@
+import { z } from "zod"
+import { agent } from "./agent.ts"
+import { sessionFact } from "./define.ts"
+import { commandPosition, json } from "./fields.ts"
+
+export const sessionStarted = sessionFact({
+  type: "session.started",
+  meaning: "A session exists: its agent is resolved, and its first input, if any, waits for the model.",
+  saidBy: ["intake"],
+  heardBy: ["llm-invoker", "tool-router"],
+  fields: { commandId: z.string(), command: commandPosition, agent, input: json().nullable() },
+  example: {
+    commandId: "any-unique-string",
+    command: { partition: 3, offset: 17 },
+    agent: {
+      name: "support",
+      model: "claude-sonnet-5-5",
+      system: '"You help."',
+      maxTokens: 1024,
+      tools: [
+        {
+          name: "get_order",
+          description: "Look an order up",
+          backend: "http",
+          effect: "pure",
+          timeoutMs: 5000,
+          inputSchema: '{"type":"object","properties":{"id":{"type":"string"}},"required":["id"]}',
+          sideEffects: null,
+          settings: '{"method":"GET","url":"http://127.0.0.1:9100/orders/{id}"}',
+          claims: true,
+          encoding: "avro",
+        },
+      ],
+      params: "{}",
+      limits: { turns: 50, toolCalls: 200, outputTokens: 200000, wallClockMs: 600000 },
+    },
+    input: '[{"type":"text","text":"Where is order 17?"}]',
+  },
+})

@@ -1,0 +1,107 @@
+/**
+ * The topics as data: settings, keys and readers derive from here.
+ *
+ * Why the key of a `sessions` record is unique for every physical append: compaction keeps the last record of a key. With
+ * key = sessionId it would erase the history that replay needs; with a key re-used by a retry it would keep the later copy where
+ * the fold had accepted the earlier one. With unique keys compaction changes nothing but what a tombstone erases.
+ */
+export interface Topic {
+  readonly suffix: string
+  readonly key: string
+  readonly partitionedBy: string
+  readonly cleanup: "compact" | "delete"
+  readonly holds: string
+  /** Whether partition p of it is owned together with partition p of `sessions`; it then has the same number of partitions. */
+  readonly coPartitioned: boolean
+  readonly config: Readonly<Record<string, string>>
+}
+
+const day = 86_400_000
+const appendTime = { "message.timestamp.type": "LogAppendTime" }
+
+export const commandsTopic: Topic = {
+  suffix: "commands",
+  key: "sessionId",
+  partitionedBy: "murmur2(sessionId); a record elsewhere is forwarded",
+  cleanup: "delete",
+  holds: "the one way in: what anyone asks for, Avro or plain JSON",
+  coPartitioned: true,
+  config: { "retention.ms": String(7 * day), ...appendTime },
+}
+export const sessionsTopic: Topic = {
+  suffix: "sessions",
+  key: "sessionId/recordId, unique for every physical append",
+  partitionedBy: "murmur2(sessionId)",
+  cleanup: "compact",
+  holds: "the session log, the only truth",
+  coPartitioned: true,
+  config: {
+    ...appendTime,
+    "retention.ms": "-1",
+    "min.compaction.lag.ms": String(day),
+    "max.compaction.lag.ms": String(7 * day),
+    "delete.retention.ms": String(7 * day),
+    "min.cleanable.dirty.ratio": "0.8",
+    "segment.ms": String(day),
+    "unclean.leader.election.enable": "false",
+  },
+}
+/** One per backend, suffix `tools.<backend>`. */
+export const toolsTopic: Topic = {
+  suffix: "tools.<backend>",
+  key: "sessionId/recordId, unique for every physical append",
+  partitionedBy: "murmur2(sessionId)",
+  cleanup: "delete",
+  holds: "dispatches, claims, progress, results and cancellations of one backend",
+  coPartitioned: true,
+  config: { "retention.ms": String(7 * day), ...appendTime },
+}
+export const declarationsTopic: Topic = {
+  suffix: "tool-declarations",
+  key: "backend/tool",
+  partitionedBy: "the one partition",
+  cleanup: "compact",
+  holds: "what workers say they can do",
+  coPartitioned: false,
+  config: {},
+}
+export const deadLettersTopic: Topic = {
+  suffix: "dead-letters",
+  key: "the original key",
+  partitionedBy: "the partition of the original, modulo",
+  cleanup: "delete",
+  holds: "records nobody could read, bytes untouched, with reason and coordinates in headers",
+  coPartitioned: false,
+  config: { "retention.ms": String(30 * day) },
+}
+
+/** Every topic that exists without a backend. */
+export const fixedTopics: readonly Topic[] = [commandsTopic, sessionsTopic, declarationsTopic, deadLettersTopic]
+
+/** The backends that Reins ships; their topics are created with the fixed ones. */
+export const shippedBackends: readonly string[] = ["http", "function"]
+
+/** Full topic names under one prefix. */
+export interface TopicNames {
+  readonly prefix: string
+  readonly commands: string
+  readonly sessions: string
+  readonly declarations: string
+  readonly deadLetters: string
+  tools(backend: string): string
+  /** The backend of a `tools.*` topic, or null for any other. */
+  backendOf(topic: string): string | null
+}
+
+export function topicNames(prefix: string): TopicNames {
+  const toolsPrefix = `${prefix}.tools.`
+  return {
+    prefix,
+    commands: `${prefix}.${commandsTopic.suffix}`,
+    sessions: `${prefix}.${sessionsTopic.suffix}`,
+    declarations: `${prefix}.${declarationsTopic.suffix}`,
+    deadLetters: `${prefix}.${deadLettersTopic.suffix}`,
+    tools: (backend) => toolsPrefix + backend,
+    backendOf: (topic) => (topic.startsWith(toolsPrefix) ? topic.slice(toolsPrefix.length) : null),
+  }
+}

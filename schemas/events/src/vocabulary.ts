@@ -1,0 +1,65 @@
+import type { z } from "zod"
+import { commandRejected } from "./command-rejected.ts"
+import { messageSend, sessionEnd, sessionInterrupt, sessionResume, sessionStart } from "./commands.ts"
+import type { Definition } from "./define.ts"
+import { interruptReceived } from "./interrupt-received.ts"
+import { messageReceived } from "./message-received.ts"
+import { modelFailed } from "./model-failed.ts"
+import { modelRequested } from "./model-requested.ts"
+import { modelResponded } from "./model-responded.ts"
+import { sessionEnded } from "./session-ended.ts"
+import { sessionIdled } from "./session-idled.ts"
+import { sessionParked } from "./session-parked.ts"
+import { sessionResumed } from "./session-resumed.ts"
+import { sessionStarted } from "./session-started.ts"
+import { toolCallCompleted } from "./tool-call-completed.ts"
+import { toolCancelled } from "./tool-call-cancelled.ts"
+import { toolClaimed } from "./tool-call-claimed.ts"
+import { toolCallDispatched, toolDispatched } from "./tool-call-dispatched.ts"
+import { toolCallFailed } from "./tool-call-failed.ts"
+import { toolFinished } from "./tool-call-finished.ts"
+import { toolCallOutcomeUnknown } from "./tool-call-outcome-unknown.ts"
+import { toolProgressed } from "./tool-call-progressed.ts"
+import { toolCallRefused } from "./tool-call-refused.ts"
+import { toolCallTimedOut } from "./tool-call-timed-out.ts"
+import { toolDeclared } from "./tool-declared.ts"
+
+/** Every fact of the session log, in the order of the story. */
+export const sessionFacts = [
+  sessionStarted,
+  messageReceived,
+  interruptReceived,
+  modelRequested,
+  modelResponded,
+  modelFailed,
+  toolCallRefused,
+  toolCallDispatched,
+  toolCallCompleted,
+  toolCallFailed,
+  toolCallTimedOut,
+  toolCallOutcomeUnknown,
+  sessionIdled,
+  sessionParked,
+  sessionResumed,
+  sessionEnded,
+  commandRejected,
+] as const
+
+/** Every fact on the topic of a tool backend. */
+export const toolFacts = [toolDispatched, toolClaimed, toolProgressed, toolFinished, toolCancelled] as const
+
+export const commands = [sessionStart, messageSend, sessionInterrupt, sessionEnd, sessionResume] as const
+
+/** Everything that has an Avro schema. */
+export const definitions: readonly Definition[] = [...sessionFacts, ...toolFacts, ...commands, toolDeclared] as unknown as readonly Definition[]
+
+type Said<D> = D extends { readonly type: infer T; readonly schema: infer S extends z.ZodObject } ? z.infer<S> & { readonly type: T } : never
+
+export type SessionEvent = Said<(typeof sessionFacts)[number]>
+export type ToolEvent = Said<(typeof toolFacts)[number]>
+export type Command = Said<(typeof commands)[number]>
+/** A session fact of one type. */
+export type SessionEventOf<T extends SessionEvent["type"]> = Extract<SessionEvent, { readonly type: T }>
+/** A tool fact of one type. */
+export type ToolEventOf<T extends ToolEvent["type"]> = Extract<ToolEvent, { readonly type: T }>
+export type CommandOf<T extends Command["type"]> = Extract<Command, { readonly type: T }>
