@@ -1,0 +1,69 @@
+import { sha256Hex } from "./digest.ts"
+
+/**
+ * The conversation as a chain that grows at its end and shares everything before it: adding costs what is added, and any two
+ * states of a session share their common past. Content is kept as the JSON text that goes into the request, never re-serialised.
+ */
+export interface Utterance {
+  readonly before: Utterance | null
+  readonly role: "user" | "assistant"
+  /** Content blocks as JSON text, comma separated, without the array's brackets. */
+  readonly blocks: string
+  /** Chained digest of the conversation up to and including this utterance. */
+  readonly digest: string
+  readonly length: number
+}
+
+/** The digest of a conversation in which nothing was said. */
+export const emptyDigest: string = sha256Hex("")
+
+export function digestOf(conversation: Utterance | null): string {
+  return conversation === null ? emptyDigest : conversation.digest
+}
+
+/** Adds content, a JSON array as text. An empty array says nothing and adds nothing. */
+export function say(before: Utterance | null, role: "user" | "assistant", content: string): Utterance | null {
+  const blocks = content.slice(content.indexOf("[") + 1, content.lastIndexOf("]")).trim()
+  if (blocks === "") return before
+  return { before, role, blocks, digest: sha256Hex(`${digestOf(before)}\n${role}\n${blocks}`), length: (before?.length ?? 0) + 1 }
+}
+
+/** Oldest first. */
+export function utterances(conversation: Utterance | null): Utterance[] {
+  const all: Utterance[] = []
+  for (let at = conversation; at !== null; at = at.before) all.push(at)
+  return all.reverse()
+}
+
+/** A message of the Messages API. */
+export interface Message {
+  readonly role: "user" | "assistant"
+  readonly content: readonly unknown[]
+}
+
+/** The exact messages that a model is given: neighbours of one role are one message, as the API wants all results of a turn together. */
+export function conversationMessages(conversation: Utterance | null): Message[] {
+  return JSON.parse(`[${messagesText(conversation)}]`) as Message[]
+}
+
+/** The messages as canonical JSON text, comma separated. */
+export function messagesText(conversation: Utterance | null): string {
+  const parts: string[] = []
+  let role: string | null = null
+  for (const utterance of utterances(conversation)) {
+    parts.push(joint(role, utterance.role), utterance.blocks)
+    role = utterance.role
+  }
+  if (role !== null) parts.push(closing(role))
+  return parts.join("")
+}
+
+/** The text between the blocks of two neighbouring utterances. */
+export function joint(before: string | null, role: string): string {
+  if (before === role) return ","
+  return `${before === null ? "" : `${closing(before)},`}{"content":[`
+}
+
+export function closing(role: string): string {
+  return `],"role":"${role}"}`
+}

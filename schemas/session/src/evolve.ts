@@ -1,0 +1,420 @@
+import { canonicalJson, type IdleReason, type SessionEvent, type SessionEventOf } from "@reins/events"
+import { hear, heard, noCommands } from "./command-ids.ts"
+import { digestOf, say, type Utterance } from "./conversation.ts"
+import type { Absent, Call, Ended, Idle, Known, ModelAttempt, Parked, Position, Running, Session, Step } from "./session.ts"
+
+/**
+ * The fold. Pure and total: the same records in the same order give the same session in every build and instance.
+ *
+ * E1 The first record that fits wins; later ones change nothing but the trail (their verdict).
+ * E2 Attempt n+1 is acceptable only after attempt n failed, or as a takeover that names the open claim.
+ * E3 A model request is accepted only on the fold's own conversation, compared by digest.
+ * E4 A result counts only for the open attempt and, where it names a claim, only for the open claim.
+ * E5 A decision on a response names it (causedBy); decisions on a response that lost fall with it.
+ * E6 Every tool call of a response is answered exactly once in the next request, in the order in which the model asked.
+ * E7 After an interrupt or an end no dispatch and no request is accepted.
+ */
+export function evolve(session: Session, event: SessionEvent, at: Position): Step {
+  if ("commandId" in event && heard(session.commands, event.commandId)) {
+    return { session, verdict: "duplicate" }
+  }
+  switch (session.phase) {
+    case "absent":
+      return fromAbsent(session, event, at)
+    case "ended":
+      return fromEnded(session, event)
+    case "parked":
+      return fromParked(session, event, at)
+    case "idle":
+    case "awaiting-model":
+    case "awaiting-tools":
+    case "settling":
+      return fromRunning(session, event, at)
+    default:
+      return session satisfies never
+  }
+}
+
+export const absent: Absent = { phase: "absent", commands: noCommands }
+
+/** Facts that answer an attempt: of a closed one they are late, not superseded. */
+const results = new Set<SessionEvent["type"]>(["model.responded", "model.failed", "tool-call.completed", "tool-call.failed", "tool-call.timed-out", "tool-call.outcome-unknown"])
+
+function refuse(session: Session, event: SessionEvent): Step {
+  return { session, verdict: results.has(event.type) ? "late" : "superseded" }
+}
+
+function accept(session: Session): Step {
+  return { session, verdict: "accepted" }
+}
+
+function fromAbsent(session: Absent, event: SessionEvent, at: Position): Step {
+  if (event.type === "command.rejected") return accept({ ...session, commands: hear(session.commands, event.commandId) })
+  if (event.type !== "session.started") return refuse(session, event)
+  const idle: Idle = {
+    phase: "idle",
+    reason: null,
+    wake: event.input !== null,
+    sessionId: event.sessionId,
+    tenant: event.tenant,
+    agent: event.agent,
+    startedAt: at.timestamp,
+    changedAt: at.timestamp,
+    commands: hear(session.commands, event.commandId),
+    traceparent: event.traceparent,
+    conversation: null,
+    queued: event.input === null ? [] : [{ eventId: event.eventId, content: event.input }],
+    calls: [],
+    response: null,
+    turns: 0,
+    toolCalls: 0,
+    usage: { inputTokens: 0, outputTokens: 0, cacheReadTokens: 0, cacheWriteTokens: 0 },
+    limitReached: false,
+    breach: null,
+  }
+  return accept(idle)
+}
+
+function fromEnded(session: Ended, event: SessionEvent): Step {
+  if (event.type === "command.rejected") return accept({ ...session, commands: hear(session.commands, event.commandId) })
+  return refuse(session, event)
+}
+
+function fromParked(session: Parked, event: SessionEvent, at: Position): Step {
+  switch (event.type) {
+    case "session.resumed": {
+      const { phase: _, code: __, message: ___, before, ...known } = session
+      return accept({ ...before, ...stamped(known, at), breach: null, commands: hear(session.commands, event.commandId) })
+    }
+    case "session.ended":
+      return accept(ended(session, event.commandId, at))
+    case "message.received":
+      return accept({
+        ...session,
+        ...heardMessage(session, event, at),
+        before: session.before.phase === "idle" ? { ...session.before, wake: true } : session.before,
+      })
+    case "interrupt.received":
+    case "command.rejected":
+      return accept({ ...session, ...stamped(session, at), commands: hear(session.commands, event.commandId) })
+    default:
+      // A result that was under way is recorded as late: what to make of it is for the person who resumes.
+      return refuse(session, event)
+  }
+}
+
+function fromRunning(session: Running, event: SessionEvent, at: Position): Step {
+  switch (event.type) {
+    case "session.started":
+      return refuse(session, event)
+    case "message.received": {
+      const next = { ...session, ...heardMessage(session, event, at) }
+      return accept(next.phase === "idle" ? { ...next, wake: true } : next)
+    }
+    case "interrupt.received":
+      return accept(interrupted(session, event.commandId, at))
+    case "session.ended":
+      return accept(ended(session, event.commandId, at))
+    case "session.resumed":
+    case "command.rejected":
+      return accept({ ...session, ...stamped(session, at), commands: hear(session.commands, event.commandId) })
+    case "session.parked":
+      return accept(parked(session, event, at))
+    case "model.requested":
+      return requested(session, event, at)
+    case "model.responded":
+      return responded(session, event, at)
+    case "model.failed":
+      return modelFailed(session, event, at)
+    case "tool-call.refused":
+    case "tool-call.dispatched":
+    case "tool-call.completed":
+    case "tool-call.failed":
+    case "tool-call.timed-out":
+    case "tool-call.outcome-unknown":
+      return onCall(session, event, at)
+    case "session.idled":
+      return idled(session, event, at)
+    default:
+      // An event type of a later version: it belongs to the log and changes nothing that this version knows.
+      return { session, verdict: ((_: never) => "superseded" as const)(event) }
+  }
+}
+
+function stamped<K extends Known>(known: K, at: Position): K {
+  return { ...known, changedAt: at.timestamp }
+}
+
+/** The parts of a running session that outlive its phase. */
+function knownOf(session: Running | Parked): Known {
+  const { sessionId, tenant, agent, startedAt, changedAt, commands, traceparent, conversation, queued, calls, response, turns, toolCalls, usage, limitReached, breach } = session
+  return { sessionId, tenant, agent, startedAt, changedAt, commands, traceparent, conversation, queued, calls, response, turns, toolCalls, usage, limitReached, breach }
+}
+
+function heardMessage(session: Known, event: SessionEventOf<"message.received">, at: Position): Pick<Known, "queued" | "commands" | "traceparent" | "changedAt"> {
+  return {
+    queued: [...session.queued, { eventId: event.eventId, content: event.content }],
+    commands: hear(session.commands, event.commandId),
+    traceparent: event.traceparent ?? session.traceparent,
+    changedAt: at.timestamp,
+  }
+}
+
+/** What a call that an interrupt or an end closes is answered with: whether it may have run is known from whether it was dispatched. */
+function closed(call: Call): Call {
+  if (call.state.is === "done") return call
+  const ran = call.state.is === "dispatched" || call.attempt > 0
+  const content = ran ? "Interrupted. The call had been dispatched and may have run; its outcome is unknown." : "Interrupted before it was dispatched. It was not run."
+  return { ...call, state: { is: "done", content: JSON.stringify(content), isError: true } }
+}
+
+function interrupted(session: Running, commandId: string, at: Position): Running {
+  const commands = hear(session.commands, commandId)
+  if (session.phase === "idle") return { ...stamped(session, at), commands }
+  return { ...knownOf(session), phase: "settling", reason: "interrupted", calls: session.calls.map(closed), commands, changedAt: at.timestamp }
+}
+
+function ended(session: Running | Parked, commandId: string, at: Position): Ended {
+  return { ...knownOf(session), phase: "ended", calls: session.calls.map(closed), queued: [], commands: hear(session.commands, commandId), changedAt: at.timestamp }
+}
+
+function parked(session: Running, event: SessionEventOf<"session.parked">, at: Position): Parked {
+  return { ...knownOf(session), phase: "parked", code: event.code, message: event.message, before: session, changedAt: at.timestamp }
+}
+
+/** The conversation that a request stands on: the results of the latest calls, then `takes` queued messages. */
+export function conversationWith(session: Known, takes: number): Utterance | null {
+  let conversation = session.conversation
+  if (session.calls.length > 0) conversation = say(conversation, "user", `[${session.calls.map(resultBlock).join(",")}]`)
+  for (const queued of session.queued.slice(0, takes)) conversation = say(conversation, "user", queued.content)
+  return conversation
+}
+
+function resultBlock(call: Call): string {
+  if (call.state.is !== "done") throw new Error(`The call ${call.toolUseId} has no result yet.`)
+  return `{"content":${call.state.content},${call.state.isError ? '"is_error":true,' : ""}"tool_use_id":${JSON.stringify(call.toolUseId)},"type":"tool_result"}`
+}
+
+export function allDone(calls: readonly Call[]): boolean {
+  return calls.every((call) => call.state.is === "done")
+}
+
+function attemptOf(event: SessionEventOf<"model.requested">, failures: number, at: Position): ModelAttempt {
+  return {
+    claim: event.eventId,
+    attempt: event.attempt,
+    failures,
+    group: event.group,
+    instance: event.instance,
+    deadlineAt: at.timestamp + event.deadlineMs,
+    bodyHash: event.bodyHash,
+    state: { is: "open" },
+  }
+}
+
+function requested(session: Running, event: SessionEventOf<"model.requested">, at: Position): Step {
+  if (session.phase === "awaiting-model") {
+    // E2
+    const { request } = session
+    const next = event.turn === session.turns && event.attempt === request.attempt + 1 && event.takes === 0
+    const replaces = request.state.is === "failed" ? event.replaces === null : event.replaces === request.claim
+    if (!next || !replaces || event.conversationDigest !== digestOf(session.conversation)) return refuse(session, event)
+    return accept({ ...stamped(session, at), request: attemptOf(event, request.failures, at) })
+  }
+  const due = session.phase === "idle" ? session.wake && session.queued.length > 0 : session.phase === "awaiting-tools" && allDone(session.calls)
+  if (!due || event.turn !== session.turns + 1 || event.attempt !== 1 || event.replaces !== null || event.takes > session.queued.length) return refuse(session, event)
+  const conversation = conversationWith(session, event.takes)
+  // E3
+  if (event.conversationDigest !== digestOf(conversation)) return refuse(session, event)
+  return accept({
+    ...knownOf(session),
+    phase: "awaiting-model",
+    conversation,
+    queued: session.queued.slice(event.takes),
+    calls: [],
+    turns: event.turn,
+    limitReached: false,
+    changedAt: at.timestamp,
+    request: attemptOf(event, 0, at),
+  })
+}
+
+interface ToolUse {
+  readonly id: string
+  readonly name: string
+  readonly input: unknown
+}
+
+/** The tool_use blocks of a response, or what is wrong with it. */
+function toolUses(content: string): readonly ToolUse[] | string {
+  let blocks: unknown
+  try {
+    blocks = JSON.parse(content)
+  } catch (error) {
+    return `its content is not JSON: ${(error as Error).message}`
+  }
+  if (!Array.isArray(blocks)) return "its content is not a JSON array"
+  const uses: ToolUse[] = []
+  const seen = new Set<string>()
+  for (const block of blocks as { type?: unknown; id?: unknown; name?: unknown; input?: unknown }[]) {
+    if (block?.type !== "tool_use") continue
+    if (typeof block.id !== "string" || typeof block.name !== "string") return "a tool_use block has no id or no name"
+    if (seen.has(block.id)) return `two tool_use blocks have the id ${block.id}`
+    seen.add(block.id)
+    uses.push({ id: block.id, name: block.name, input: block.input ?? {} })
+  }
+  return uses
+}
+
+function responded(session: Running, event: SessionEventOf<"model.responded">, at: Position): Step {
+  // E4
+  if (session.phase !== "awaiting-model" || session.request.state.is !== "open" || session.request.claim !== event.claim) return refuse(session, event)
+  const uses = toolUses(event.content)
+  if (typeof uses === "string") return { session: { ...session, breach: `${event.eventId} (model.responded) cannot be used: ${uses}.` }, verdict: "superseded" }
+  const run = event.stopReason === "tool_use"
+  const known: Known = {
+    ...knownOf(session),
+    conversation: say(session.conversation, "assistant", event.content),
+    response: event.eventId,
+    calls: uses.map((use) => ({
+      toolUseId: use.id,
+      tool: use.name,
+      input: canonicalJson(use.input),
+      attempt: 0,
+      failures: 0,
+      // A call in a response that was cut off may be cut off itself: it is answered, never run.
+      state: run
+        ? { is: "wanted", notBefore: 0 }
+        : { is: "done", content: JSON.stringify(`Not run: the response ended with ${event.stopReason ?? "no stop reason"}.`), isError: true },
+    })),
+    usage: {
+      inputTokens: session.usage.inputTokens + event.usage.inputTokens,
+      outputTokens: session.usage.outputTokens + event.usage.outputTokens,
+      cacheReadTokens: session.usage.cacheReadTokens + event.usage.cacheReadTokens,
+      cacheWriteTokens: session.usage.cacheWriteTokens + event.usage.cacheWriteTokens,
+    },
+    changedAt: at.timestamp,
+  }
+  const goesOn = (run && uses.length > 0) || event.stopReason === "pause_turn"
+  return accept(goesOn ? { ...known, phase: "awaiting-tools" } : { ...known, phase: "settling", reason: reasonOf(event.stopReason) })
+}
+
+function reasonOf(stopReason: string | null): IdleReason {
+  switch (stopReason) {
+    case "refusal":
+    case "max_tokens":
+      return stopReason
+    case "model_context_window_exceeded":
+      return "context_window_exceeded"
+    default:
+      return "end_turn"
+  }
+}
+
+/** Failures that say nothing about the model or the request: they do not count against the retries. */
+const uncounted = new Set(["given_up"])
+
+function modelFailed(session: Running, event: SessionEventOf<"model.failed">, at: Position): Step {
+  if (session.phase !== "awaiting-model" || session.request.state.is !== "open" || session.request.claim !== event.claim) return refuse(session, event)
+  return accept({
+    ...stamped(session, at),
+    request: {
+      ...session.request,
+      failures: session.request.failures + (uncounted.has(event.kind) ? 0 : 1),
+      state: { is: "failed", kind: event.kind, message: event.message, retryable: event.retryable, notBefore: at.timestamp + event.retryAfterMs },
+    },
+  })
+}
+
+type CallEvent = SessionEventOf<"tool-call.refused" | "tool-call.dispatched" | "tool-call.completed" | "tool-call.failed" | "tool-call.timed-out" | "tool-call.outcome-unknown">
+
+function onCall(session: Running, event: CallEvent, at: Position): Step {
+  if (session.phase !== "awaiting-tools") return refuse(session, event)
+  const index = session.calls.findIndex((call) => call.toolUseId === event.toolUseId)
+  const call = session.calls[index]
+  if (call === undefined) return refuse(session, event)
+  const next = callAfter(session, call, event, at)
+  if (next === null) return refuse(session, event)
+  const calls = session.calls.with(index, next)
+  const first = event.type === "tool-call.dispatched" && event.attempt === 1
+  return accept({
+    ...session,
+    calls,
+    changedAt: at.timestamp,
+    toolCalls: session.toolCalls + (first ? 1 : 0),
+    limitReached: session.limitReached || (event.type === "tool-call.refused" && event.code === "quota_exceeded"),
+  })
+}
+
+/** The call after this event, or null where the event does not fit. */
+function callAfter(session: Known, call: Call, event: CallEvent, at: Position): Call | null {
+  const done = (content: string, isError: boolean): Call => ({ ...call, state: { is: "done", content, isError } })
+  if (event.type === "tool-call.refused") {
+    // E5
+    if (call.state.is !== "wanted" || call.attempt !== 0 || event.causedBy !== session.response) return null
+    return done(JSON.stringify(event.message), true)
+  }
+  if (event.type === "tool-call.dispatched") {
+    if (call.state.is !== "wanted" || event.attempt !== call.attempt + 1 || event.causedBy !== session.response) return null
+    return {
+      ...call,
+      attempt: event.attempt,
+      state: {
+        is: "dispatched",
+        eventId: event.eventId,
+        backend: event.backend,
+        effect: event.effect,
+        idempotencyKey: event.idempotencyKey,
+        deadlineAt: at.timestamp + event.deadlineMs,
+        offset: at.offset,
+      },
+    }
+  }
+  // E4
+  if (call.state.is !== "dispatched" || event.attempt !== call.attempt || event.causedBy !== call.state.eventId) return null
+  switch (event.type) {
+    case "tool-call.completed":
+      return done(event.content, event.isError)
+    case "tool-call.outcome-unknown":
+      return done(JSON.stringify(event.message), true)
+    case "tool-call.failed":
+    case "tool-call.timed-out": {
+      if (event.retryAfterMs === null) return done(JSON.stringify(event.message), true)
+      const givenUp = event.type === "tool-call.failed" && uncounted.has(event.kind)
+      return { ...call, failures: call.failures + (givenUp ? 0 : 1), state: { is: "wanted", notBefore: at.timestamp + event.retryAfterMs } }
+    }
+    default:
+      return event satisfies never
+  }
+}
+
+
+function idled(session: Running, event: SessionEventOf<"session.idled">, at: Position): Step {
+  if (event.turn !== session.turns || !mayIdle(session, event.reason)) return refuse(session, event)
+  const reason = event.reason as IdleReason
+  const idle: Idle = {
+    ...knownOf(session),
+    phase: "idle",
+    reason,
+    // What arrived meanwhile asks for the next turn, unless a limit stands in its way.
+    wake: session.queued.length > 0 && reason !== "limit_reached",
+    changedAt: at.timestamp,
+  }
+  return accept(idle)
+}
+
+function mayIdle(session: Running, reason: string): boolean {
+  switch (session.phase) {
+    case "settling":
+      return reason === session.reason
+    case "awaiting-model":
+      return session.request.state.is === "failed" && ["retries_exhausted", "model_error", "context_window_exceeded", "limit_reached"].includes(reason)
+    case "awaiting-tools":
+      return reason === "limit_reached" && allDone(session.calls)
+    case "idle":
+      return reason === "limit_reached" && session.wake
+    default:
+      return session satisfies never
+  }
+}
+

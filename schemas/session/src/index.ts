@@ -1,0 +1,28 @@
+export { heard } from "./command-ids.ts"
+export { conversationMessages, digestOf, emptyDigest, type Message, say, type Utterance } from "./conversation.ts"
+export { sha256Hex } from "./digest.ts"
+export { absent, allDone, conversationWith, evolve } from "./evolve.ts"
+export { bodyVersion, requestBody, requestBodyHash, requestParameters } from "./request-body.ts"
+export type {
+  Absent,
+  AwaitingModel,
+  AwaitingTools,
+  Call,
+  Ended,
+  Idle,
+  Known,
+  ModelAttempt,
+  Parked,
+  Position,
+  Queued,
+  Running,
+  Session,
+  Settling,
+  Step,
+  Verdict,
+} from "./session.ts"
+export { SessionsFold } from "./sessions-fold.ts"
+export { stateDigest } from "./state-digest.ts"
+export { type SessionSummary, statusOf, summarize } from "./summary.ts"
+export { type Claim, evolveToolCall, needsClaim, type ToolCall, type ToolResult, type ToolStep } from "./tool-call.ts"
+export { ToolsFold } from "./tools-fold.ts"

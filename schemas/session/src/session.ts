@@ -1,0 +1,138 @@
+import type { Agent, EffectClass, IdleReason, Usage } from "@reins/events"
+import type { CommandIds } from "./command-ids.ts"
+import type { Utterance } from "./conversation.ts"
+
+/** A tool call of the latest response. */
+export interface Call {
+  readonly toolUseId: string
+  readonly tool: string
+  /** Canonical JSON of the arguments. */
+  readonly input: string
+  /** The latest attempt; 0 before the first. */
+  readonly attempt: number
+  /** Attempts that failed and are to count against the retries. */
+  readonly failures: number
+  readonly state:
+    | { readonly is: "wanted"; /** Log time before which it is not dispatched again. */ readonly notBefore: number }
+    | {
+        readonly is: "dispatched"
+        readonly eventId: string
+        readonly backend: string
+        readonly effect: EffectClass
+        readonly idempotencyKey: string
+        /** Log time. */
+        readonly deadlineAt: number
+        /** Offset of the decision on `sessions`. */
+        readonly offset: number
+      }
+    | { readonly is: "done"; /** Content for the tool_result, as JSON text. */ readonly content: string; readonly isError: boolean }
+}
+
+/** A message that waits for the next model request. */
+export interface Queued {
+  readonly eventId: string
+  /** A JSON array as text. */
+  readonly content: string
+}
+
+/** The latest attempt at a model call. */
+export interface ModelAttempt {
+  /** The eventId of its `model.requested`. */
+  readonly claim: string
+  readonly attempt: number
+  /** Failures that count against the retries (giving up and takeovers do not). */
+  readonly failures: number
+  readonly group: string
+  readonly instance: string
+  /** Log time. */
+  readonly deadlineAt: number
+  readonly bodyHash: string
+  readonly state:
+    | { readonly is: "open" }
+    | { readonly is: "failed"; readonly kind: string; readonly message: string; readonly retryable: boolean; readonly notBefore: number }
+}
+
+/** What every session that was started has, whatever its phase. */
+export interface Known {
+  readonly sessionId: string
+  readonly tenant: string
+  readonly agent: Agent
+  /** Log time of `session.started`. */
+  readonly startedAt: number
+  /** Log time of the newest accepted record. */
+  readonly changedAt: number
+  readonly commands: CommandIds
+  readonly traceparent: string | null
+  readonly conversation: Utterance | null
+  readonly queued: readonly Queued[]
+  /** Of the latest response; their results go into the next request. */
+  readonly calls: readonly Call[]
+  /** The eventId of the latest response. */
+  readonly response: string | null
+  readonly turns: number
+  readonly toolCalls: number
+  readonly usage: Usage
+  /** Set when a limit refused something in this turn. */
+  readonly limitReached: boolean
+  /** The invariant that a record broke; the router parks the session for it. */
+  readonly breach: string | null
+}
+
+/** Nothing was started under this id; rejected commands are remembered, so that the first record of a commandId decides for ever. */
+export interface Absent {
+  readonly phase: "absent"
+  readonly commands: CommandIds
+}
+/** No turn runs. `wake` says that queued messages ask for one. */
+export interface Idle extends Known {
+  readonly phase: "idle"
+  readonly reason: IdleReason | null
+  readonly wake: boolean
+}
+export interface AwaitingModel extends Known {
+  readonly phase: "awaiting-model"
+  readonly request: ModelAttempt
+}
+/** Calls are open, or all are done and the next request is due. */
+export interface AwaitingTools extends Known {
+  readonly phase: "awaiting-tools"
+}
+/** The turn is over and `session.idled` is due. */
+export interface Settling extends Known {
+  readonly phase: "settling"
+  readonly reason: IdleReason
+}
+export interface Parked extends Known {
+  readonly phase: "parked"
+  readonly code: string
+  readonly message: string
+  readonly before: Running
+}
+export interface Ended extends Known {
+  readonly phase: "ended"
+}
+
+export type Running = Idle | AwaitingModel | AwaitingTools | Settling
+export type Session = Absent | Running | Parked | Ended
+
+/** What the fold makes of a record. */
+export type Verdict =
+  /** It changed the state. */
+  | "accepted"
+  /** The same logical record was accepted before. */
+  | "duplicate"
+  /** It no longer fits: something else came first. */
+  | "superseded"
+  /** A result of an attempt that is closed: kept, not folded in. */
+  | "late"
+
+export interface Step {
+  readonly session: Session
+  readonly verdict: Verdict
+}
+
+/** Where a record stands: its place and the time the log gave it. */
+export interface Position {
+  readonly offset: number
+  readonly timestamp: number
+}
