@@ -15,6 +15,8 @@ export interface PartitionBatch {
 
 interface Waiting {
   readonly append: Append
+  /** It was sent before, with an unknown outcome. */
+  sent: boolean
   readonly resolve: (placed: Placed) => void
   readonly reject: (error: Error) => void
 }
@@ -56,7 +58,7 @@ export class GroupCommit {
   append(append: Append): Promise<Placed> {
     if (this.#closing) return Promise.reject(new AppendWithdrawnError("The log is closing."))
     return new Promise((resolve, reject) => {
-      this.#lane(append.topic, append.partition).queue.push({ append, resolve, reject })
+      this.#lane(append.topic, append.partition).queue.push({ append, sent: false, resolve, reject })
       this.#schedule()
     })
   }
@@ -66,7 +68,7 @@ export class GroupCommit {
     if (lane === undefined) return
     const taken = lane.queue.filter((waiting) => waiting.append.certainty !== "always")
     lane.queue = lane.queue.filter((waiting) => waiting.append.certainty === "always")
-    for (const waiting of taken) waiting.reject(new AppendWithdrawnError("Its partition was lost before it was sent."))
+    for (const waiting of taken) waiting.reject(takenBack(waiting, "its partition was lost"))
   }
 
   /** Sends what waits for at most `graceMs`, then withdraws the rest. */
@@ -83,7 +85,7 @@ export class GroupCommit {
     this.#closing = true
     clearTimeout(this.#timer)
     for (const lane of this.#lanes.values()) {
-      for (const waiting of lane.queue.splice(0)) waiting.reject(new AppendWithdrawnError("The log was closed before it was sent."))
+      for (const waiting of lane.queue.splice(0)) waiting.reject(takenBack(waiting, "the log was closed"))
     }
   }
 
@@ -180,6 +182,7 @@ export class GroupCommit {
     lane.backoffMs = Math.min(1000, Math.max(20, lane.backoffMs * 2))
     lane.notBefore = performance.now() + lane.backoffMs
     const again = waiting.filter((one) => one.append.certainty !== "once")
+    for (const one of again) one.sent = true
     lane.queue.unshift(...again)
     for (const one of waiting) {
       if (one.append.certainty === "once") {
@@ -187,6 +190,13 @@ export class GroupCommit {
       }
     }
   }
+}
+
+/** Taken back before its first sending it is nowhere; after one whose outcome is unknown it may stand all the same. */
+function takenBack(waiting: Waiting, why: string): Error {
+  const { topic, partition } = waiting.append
+  if (!waiting.sent) return new AppendWithdrawnError(`A record for ${topic}[${partition}] was not sent: ${why}.`)
+  return new AppendUnknownError(`Nobody can say whether a record for ${topic}[${partition}] landed, and it is not sent again: ${why}.`)
 }
 
 function takeBatch(lane: Lane): Waiting[] {

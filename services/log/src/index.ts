@@ -1,0 +1,24 @@
+export { assign, type Member } from "./assignment.ts"
+export { GroupCommit, type PartitionBatch, type WriteOutcome } from "./group-commit.ts"
+export {
+  type Append,
+  AppendRejectedError,
+  AppendUnknownError,
+  AppendWithdrawnError,
+  type Bounds,
+  type Certainty,
+  type Commit,
+  type Following,
+  type FollowOptions,
+  type Log,
+  LogOwnedError,
+  type LogRecord,
+  LogUnavailableError,
+  type Placed,
+  type TopicDescription,
+  TopicMismatchError,
+  type TopicSettings,
+} from "./log.ts"
+export { murmur2, partitionOf } from "./partition.ts"
+export { SchemaIncompatibleError, type SchemaRegistry } from "./registry/registry.ts"
+export { verifyTopic } from "./topic-settings.ts"
