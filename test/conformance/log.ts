@@ -704,9 +704,9 @@ export function conformance(name: string, open: () => Promise<LogHarness>): void
     })
 
     describe("close", () => {
-      it("sends what waits first, and takes nothing more", async () => {
+      it("sends what waits first, and takes nothing more", async (t) => {
         const client = await harness.log()
-        if (client === log) return
+        if (client === log) return t.skip("all of this suite shares one client; services/log/test/sqlite.test.ts closes one of its own")
         const topic = await harness.topic()
         const waiting = range(20).map((n) => client.append(entry(topic, 0, String(n), "once")))
         await client.close()
