@@ -1,0 +1,2 @@
+export { contract } from "./contract.ts"
+export { intake } from "./service.ts"

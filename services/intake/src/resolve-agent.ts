@@ -1,0 +1,96 @@
+import { type Agent, agentGiven, canonicalJson, defaultLimits, type Tool, type ToolDeclared, type ToolGiven } from "@reins/events"
+import { Ajv2020 } from "ajv/dist/2020.js"
+import { firstIssue } from "./read-command.ts"
+
+export type Resolved = { readonly agent: Agent } | { readonly code: string; readonly message: string }
+
+/** Longest JSON text of a tool's schema: compiling costs time that grows with it. */
+const schemaBytesMax = 64 * 1024
+const schemaDepthMax = 32
+const defaultTimeoutMs = 60_000
+
+/** Fields of the Messages API that Reins writes itself. */
+const ownFields = new Set(["model", "messages", "max_tokens", "system", "tools", "stream"])
+
+/**
+ * Resolves the agent of a `session.start`, so that the session never depends on a later edit or on a worker that is gone: a tool named
+ * by name and backend alone takes what its worker declared. The first thing that is wrong is said with its place.
+ */
+export function resolveAgent(json: string, declaration: (backend: string, tool: string) => ToolDeclared | undefined): Resolved {
+  const parsed = agentGiven.safeParse(JSON.parse(json))
+  if (!parsed.success) return { code: "invalid_agent", message: `agent${firstIssue(parsed.error)}` }
+  const given = parsed.data
+  const taken = Object.keys(given.params).find((name) => ownFields.has(name))
+  if (taken !== undefined) return { code: "invalid_agent", message: `agent/params/${taken}: Reins writes this field itself; use agent.${taken === "max_tokens" ? "maxTokens" : taken}.` }
+  const tools: Tool[] = []
+  const names = new Set<string>()
+  for (const [index, tool] of given.tools.entries()) {
+    const place = `agent/tools/${index}`
+    if (names.has(tool.name)) return { code: "invalid_agent", message: `${place}/name: there are two tools of the name ${tool.name}.` }
+    names.add(tool.name)
+    const resolved = resolveTool(tool, place, declaration(tool.backend, tool.name))
+    if ("code" in resolved) return resolved
+    tools.push(resolved)
+  }
+  return {
+    agent: {
+      name: given.name,
+      model: given.model,
+      system: given.system === undefined ? null : canonicalJson(given.system),
+      maxTokens: given.maxTokens,
+      tools,
+      params: canonicalJson(given.params),
+      limits: {
+        turns: given.limits.turns ?? defaultLimits.turns,
+        toolCalls: given.limits.toolCalls ?? defaultLimits.toolCalls,
+        outputTokens: given.limits.outputTokens ?? defaultLimits.outputTokens,
+        wallClockMs: given.limits.wallClockMs ?? defaultLimits.wallClockMs,
+      },
+    },
+  }
+}
+
+function resolveTool(tool: ToolGiven, place: string, declared: ToolDeclared | undefined): Tool | { code: string; message: string } {
+  const invalid = (message: string): { code: string; message: string } => ({ code: "invalid_agent", message })
+  if (declared === undefined) {
+    return invalid(`${place}: no worker has declared a tool ${tool.name} on the backend ${tool.backend}. Start its worker (reins worker, or reins up tool-workers/${tool.backend}), then send the command again.`)
+  }
+  if (tool.backend === "http" && tool.http === undefined) return invalid(`${place}/http: an http tool needs its method and url.`)
+  const inputSchema = tool.inputSchema ?? (declared.tool === "*" ? undefined : (JSON.parse(declared.inputSchema) as Record<string, unknown>))
+  if (inputSchema === undefined) return invalid(`${place}/inputSchema: the backend ${tool.backend} takes tools that the agent describes; give the JSON Schema of the arguments.`)
+  const fault = schemaFault(inputSchema)
+  if (fault !== null) return invalid(`${place}/inputSchema: ${fault}`)
+  return {
+    name: tool.name,
+    description: tool.description ?? declared.description,
+    backend: tool.backend,
+    effect: tool.effect ?? declared.effect,
+    timeoutMs: tool.timeoutMs ?? (declared.tool === "*" ? defaultTimeoutMs : declared.timeoutMs),
+    inputSchema: canonicalJson(inputSchema),
+    sideEffects: tool.sideEffects ?? declared.sideEffects,
+    settings: tool.http === undefined ? null : canonicalJson(tool.http),
+    claims: declared.claims,
+    encoding: declared.encoding,
+  }
+}
+
+/** Why this schema cannot be used, or null. Nothing is fetched: a remote `$ref` does not resolve. */
+function schemaFault(schema: Record<string, unknown>): string | null {
+  const text = JSON.stringify(schema)
+  if (text.length > schemaBytesMax) return `the schema is ${text.length} characters long; at most ${schemaBytesMax} are compiled.`
+  if (depthOf(schema) > schemaDepthMax) return `the schema nests deeper than ${schemaDepthMax}.`
+  if (schema["type"] !== "object") return `the schema of a tool's arguments has "type": "object".`
+  try {
+    new Ajv2020({ strict: false, validateFormats: false, logger: false }).compile(schema)
+    return null
+  } catch (error) {
+    return `the schema does not compile: ${(error as Error).message}`
+  }
+}
+
+function depthOf(value: unknown): number {
+  if (typeof value !== "object" || value === null) return 0
+  let deepest = 0
+  for (const item of Object.values(value)) deepest = Math.max(deepest, depthOf(item))
+  return deepest + 1
+}

@@ -1,0 +1,27 @@
+import { z } from "zod"
+
+/** The environment of the invoker, typed, once. */
+export const environment: z.ZodObject<{
+  ANTHROPIC_API_KEY: z.ZodOptional<z.ZodString>
+  ANTHROPIC_AUTH_TOKEN: z.ZodOptional<z.ZodString>
+  ANTHROPIC_BASE_URL: z.ZodOptional<z.ZodURL>
+}> = z.object({
+  ANTHROPIC_API_KEY: z.string().min(1).optional(),
+  ANTHROPIC_AUTH_TOKEN: z.string().min(1).optional(),
+  ANTHROPIC_BASE_URL: z.url().optional(),
+})
+
+export interface InvokerLimits {
+  /** How long a model call may take: longer than the longest answer, so that only a claimant that hangs meets it. */
+  readonly deadlineMs: number
+  /** Beyond the deadline, before anyone but the claimant closes the attempt. */
+  readonly deadlineMarginMs: number
+  /** Failures after which a turn gives up. */
+  readonly failuresMax: number
+  /** Attempts of any kind (also takeovers) after which a turn gives up: a request that kills its process must not do so for ever. */
+  readonly attemptsMax: number
+  /** Model calls at the same time in one process. */
+  readonly concurrency: number
+}
+
+export const defaultInvokerLimits: InvokerLimits = { deadlineMs: 600_000, deadlineMarginMs: 5_000, failuresMax: 6, attemptsMax: 20, concurrency: 512 }

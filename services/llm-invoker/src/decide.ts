@@ -1,0 +1,133 @@
+import type { IdleReason } from "@reins/events"
+import type { Draft, Intent, SessionDraft, View } from "@reins/runtime"
+import { type AwaitingModel, allDone, bodyVersion, conversationWith, digestOf, type Known, type Session, requestBodyHash, requestParameters } from "@reins/session"
+import type { InvokerLimits } from "./config.ts"
+
+/** One model call: the session as its accepted claim left it. */
+export interface ModelCall {
+  readonly session: AwaitingModel
+}
+
+/** Is it the model's turn, and with what conversation? Pure: the state and log time in, what ought to be true out. */
+export function decide(view: View, limits: InvokerLimits): readonly Intent<ModelCall>[] {
+  const { session } = view
+  if (session.phase === "absent" || session.phase === "ended" || session.phase === "parked" || session.breach !== null) return []
+  switch (session.phase) {
+    case "idle":
+      return session.wake ? [nextTurn(view, session, limits)] : []
+    case "awaiting-tools":
+      return allDone(session.calls) ? [nextTurn(view, session, limits)] : []
+    case "settling":
+      return [idle(session, session.reason, null)]
+    case "awaiting-model":
+      return [...whileAsking(view, session, limits), ...act(view)]
+    default:
+      return session satisfies never
+  }
+}
+
+function say(key: string, event: SessionDraft): Intent<ModelCall> {
+  return { do: "append", key, on: "sessions", event }
+}
+
+function idle(session: Known, reason: IdleReason, message: string | null): Intent<ModelCall> {
+  return say(`idle/${session.turns}/${reason}`, { type: "session.idled", turn: session.turns, reason, message, causedBy: session.response })
+}
+
+/** The next turn, or the limit that stands in its way. */
+function nextTurn(view: View, session: Known, limits: InvokerLimits): Intent<ModelCall> {
+  const reached = limitReached(session, view.now)
+  if (reached !== null) return idle(session, "limit_reached", reached)
+  const takes = session.queued.length
+  const conversation = conversationWith(session, takes)
+  return say(`request/${session.turns + 1}/1`, {
+    type: "model.requested",
+    turn: session.turns + 1,
+    attempt: 1,
+    takes,
+    replaces: null,
+    group: view.group,
+    instance: view.instance,
+    parameters: requestParameters(session.agent),
+    conversationDigest: digestOf(conversation),
+    bodyHash: requestBodyHash(session.agent, conversation),
+    bodyVersion,
+    deadlineMs: limits.deadlineMs,
+    causedBy: session.response,
+  })
+}
+
+function limitReached(session: Known, now: number): string | null {
+  const { limits } = session.agent
+  if (session.limitReached) return `The session has made its ${limits.toolCalls} tool calls.`
+  if (session.turns >= limits.turns) return `The session has had its ${limits.turns} turns.`
+  if (session.usage.outputTokens >= limits.outputTokens) return `The session has used ${session.usage.outputTokens} of its ${limits.outputTokens} output tokens.`
+  if (now - session.startedAt >= limits.wallClockMs) return `The session began more than ${limits.wallClockMs} ms ago.`
+  return null
+}
+
+function whileAsking(view: View, session: AwaitingModel, limits: InvokerLimits): readonly Intent<ModelCall>[] {
+  const { request } = session
+  if (request.state.is === "failed") {
+    const { kind, message, retryable, notBefore } = request.state
+    if (!retryable) return [idle(session, kind === "request_too_large" ? "context_window_exceeded" : "model_error", message)]
+    if (request.failures >= limits.failuresMax || request.attempt >= limits.attemptsMax) return [idle(session, "retries_exhausted", message)]
+    if (view.now < notBefore) return [{ do: "wake", at: notBefore }]
+    return [again(view, session, null, limits)]
+  }
+  const closesAt = request.deadlineAt + limits.deadlineMarginMs
+  if (view.now > closesAt) return [fail(session, "deadline", "The model gave no answer before the deadline of its request.", true)]
+  if (request.instance !== view.instance && view.gone(request.group, request.instance)) {
+    if (request.attempt >= limits.attemptsMax) return [fail(session, "abandoned", `${request.attempt} attempts were begun and none came to an answer.`, false)]
+    return [again(view, session, request.claim, limits)]
+  }
+  return [{ do: "wake", at: closesAt + 1 }]
+}
+
+/** The next attempt at the same request: after a failure, or as a takeover of the open claim that it names. */
+function again(view: View, session: AwaitingModel, replaces: string | null, limits: InvokerLimits): Intent<ModelCall> {
+  const attempt = session.request.attempt + 1
+  return say(`request/${session.turns}/${attempt}`, {
+    type: "model.requested",
+    turn: session.turns,
+    attempt,
+    takes: 0,
+    replaces,
+    group: view.group,
+    instance: view.instance,
+    parameters: requestParameters(session.agent),
+    conversationDigest: digestOf(session.conversation),
+    bodyHash: requestBodyHash(session.agent, session.conversation),
+    bodyVersion,
+    deadlineMs: limits.deadlineMs,
+    causedBy: session.request.claim,
+  })
+}
+
+function failure(session: AwaitingModel, kind: string, message: string, retryable: boolean): SessionDraft {
+  const { claim, attempt } = session.request
+  return { type: "model.failed", claim, turn: session.turns, attempt, kind, status: null, message, retryable, retryAfterMs: 0, requestId: null, causedBy: claim }
+}
+
+function fail(session: AwaitingModel, kind: string, message: string, retryable: boolean): Intent<ModelCall> {
+  return say(`failed/${session.request.claim}/${kind}`, failure(session, kind, message, retryable))
+}
+
+/** Design rule 3: the call stands on the claim as read back, and on no other. */
+function act(view: View): readonly Intent<ModelCall>[] {
+  const { settled } = view
+  if (settled.phase !== "awaiting-model" || !isOurs(settled, view) || settled.breach !== null) return []
+  if (view.now > settled.request.deadlineAt) return []
+  return [{ do: "perform", key: settled.request.claim, work: { session: settled } }]
+}
+
+function isOurs(session: Session, view: View): session is AwaitingModel {
+  return session.phase === "awaiting-model" && session.request.state.is === "open" && session.request.instance === view.instance && session.request.group === view.group
+}
+
+/** Design rule 7: claims not begun are given up, so that the next owner need not wait for our end. */
+export function giveUp(view: View): readonly Draft[] {
+  const { session } = view
+  if (!isOurs(session, view) || view.begun(session.request.claim)) return []
+  return [{ on: "sessions", event: failure(session, "given_up", "The instance lost its partition before it asked.", true) }]
+}

@@ -1,0 +1,5 @@
+export { defaultInvokerLimits, environment, type InvokerLimits } from "./config.ts"
+export { contract } from "./contract.ts"
+export { type AnthropicOptions, anthropicModel, retryAfter } from "./models/anthropic.ts"
+export type { Model, ModelAnswer, ModelFault, ModelRequest } from "./models/model.ts"
+export { llmInvoker } from "./service.ts"

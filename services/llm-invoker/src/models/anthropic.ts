@@ -1,0 +1,126 @@
+import Anthropic, { APIConnectionError, APIError, APIUserAbortError } from "@anthropic-ai/sdk"
+import type { Message } from "@anthropic-ai/sdk/resources/messages/messages"
+import type { Model, ModelAnswer, ModelFault } from "./model.ts"
+
+export interface AnthropicOptions {
+  readonly apiKey?: string
+  readonly authToken?: string
+  readonly baseURL?: string
+}
+
+/** The kinds of error that a later attempt at the same request may not meet. */
+const retryableStatus = new Set([408, 409, 429, 500, 502, 503, 504, 529])
+
+/** Any endpoint of the Messages wire, through the official SDK: streaming, one physical attempt per call. */
+export function anthropicModel(options: AnthropicOptions): Model {
+  return {
+    provider: "anthropic",
+    ask: async (request) => {
+      let requestId: string | null = null
+      const client = new Anthropic({
+        apiKey: options.apiKey ?? null,
+        authToken: options.authToken ?? null,
+        ...(options.baseURL === undefined ? {} : { baseURL: options.baseURL }),
+        maxRetries: 0,
+        // The SDK would serialise the body again; what goes out must be the bytes whose hash is in the log.
+        fetch: (url, init) => fetch(url, { ...init, body: request.body }),
+      })
+      try {
+        const stream = client.messages.stream(JSON.parse(request.body) as Parameters<typeof client.messages.stream>[0], {
+          signal: request.signal,
+          timeout: request.timeoutMs,
+          openTelemetry: { conversationId: request.sessionId },
+        } as Parameters<typeof client.messages.stream>[1])
+        const message = await stream.finalMessage()
+        requestId = stream.request_id ?? null
+        return answer(message, requestId)
+      } catch (error) {
+        return fault(error, requestId)
+      }
+    },
+  }
+}
+
+function answer(message: Message, requestId: string | null): ModelAnswer | ModelFault {
+  if (message.stop_reason === null) return protocolFault("The message came to its end without a stop reason.", requestId)
+  const { content, ...rest } = message as Message & { parsed_output?: unknown; _request_id?: unknown }
+  delete rest.parsed_output
+  delete rest._request_id
+  const seen = new Set<string>()
+  for (const block of content) {
+    if (block.type !== "tool_use") continue
+    if (seen.has(block.id)) return protocolFault(`Two tool_use blocks have the id ${block.id}.`, requestId)
+    seen.add(block.id)
+  }
+  return {
+    content: JSON.stringify(content),
+    message: JSON.stringify(rest),
+    model: message.model,
+    stopReason: message.stop_reason,
+    usage: {
+      inputTokens: message.usage.input_tokens,
+      outputTokens: message.usage.output_tokens,
+      cacheReadTokens: message.usage.cache_read_input_tokens ?? 0,
+      cacheWriteTokens: message.usage.cache_creation_input_tokens ?? 0,
+    },
+    requestId,
+  }
+}
+
+function protocolFault(message: string, requestId: string | null): ModelFault {
+  return { fault: { kind: "protocol", status: null, message, retryable: true, retryAfterMs: null, requestId } }
+}
+
+function fault(error: unknown, requestId: string | null): ModelFault {
+  if (error instanceof APIUserAbortError) {
+    return { fault: { kind: "aborted", status: null, message: "The call was aborted before the answer came.", retryable: true, retryAfterMs: null, requestId } }
+  }
+  if (error instanceof APIConnectionError) {
+    return { fault: { kind: "connection", status: null, message: describe(error), retryable: true, retryAfterMs: null, requestId } }
+  }
+  if (error instanceof APIError) return apiFault(error, requestId)
+  // The stream broke a rule of the wire, or ended early: nothing of it is used.
+  return protocolFault(describe(error), requestId)
+}
+
+function apiFault(error: APIError, requestId: string | null): ModelFault {
+  const status = (error.status as number | undefined) ?? null
+  const body = error.error as { error?: { type?: string; message?: string } } | undefined
+  const kind = body?.error?.type ?? (status === null ? "api_error" : `http_${status}`)
+  const headers = error.headers as Headers | undefined
+  const asked = retryAfter(headers)
+  const said = headers?.get("x-should-retry")
+  let retryable = status === null ? kind === "overloaded_error" || kind === "api_error" || kind === "rate_limit_error" : retryableStatus.has(status)
+  // A 429 without a time to wait is a spend limit: it fails until the month ends.
+  if (status === 429 && asked === null) retryable = false
+  if (said === "true") retryable = true
+  if (said === "false") retryable = false
+  return {
+    fault: {
+      kind: status === 413 ? "request_too_large" : kind,
+      status,
+      message: body?.error?.message ?? error.message,
+      retryable,
+      retryAfterMs: asked,
+      requestId: error.requestID ?? requestId,
+    },
+  }
+}
+
+/** `retry-after-ms`, or `retry-after` in seconds or as an HTTP date (RFC 9110 section 10.2.3), in milliseconds. */
+export function retryAfter(headers: Headers | undefined, now: number = Date.now()): number | null {
+  const ms = Number(headers?.get("retry-after-ms") ?? Number.NaN)
+  if (Number.isFinite(ms) && ms >= 0) return Math.ceil(ms)
+  const given = headers?.get("retry-after")
+  if (given === null || given === undefined) return null
+  const seconds = Number(given)
+  if (Number.isFinite(seconds)) return Math.max(0, Math.ceil(seconds * 1000))
+  const date = Date.parse(given)
+  return Number.isNaN(date) ? null : Math.max(0, date - now)
+}
+
+function describe(error: unknown): string {
+  if (!(error instanceof Error)) return String(error)
+  const cause = error.cause instanceof Error ? ` (${error.cause.message})` : ""
+  return `${error.message}${cause}`
+}

@@ -1,0 +1,25 @@
+import type { Metrics, Service } from "@reins/runtime"
+import { defaultInvokerLimits, type InvokerLimits } from "./config.ts"
+import { contract } from "./contract.ts"
+import { decide, giveUp, type ModelCall } from "./decide.ts"
+import type { Model } from "./models/model.ts"
+import { type Measured, perform } from "./perform.ts"
+
+/** Hears that it is the model's turn, asks the model, says what it said. Knows nothing of what a tool does. */
+export function llmInvoker(options: { readonly model: Model; readonly metrics: Metrics; readonly limits?: Partial<InvokerLimits> }): Service<ModelCall> {
+  const limits = { ...defaultInvokerLimits, ...options.limits }
+  const measured: Measured = ({ model, provider, outcome }) => {
+    if ("fault" in outcome) return
+    const labels = { gen_ai_operation_name: "chat", gen_ai_provider_name: provider, gen_ai_request_model: model }
+    options.metrics.tokens.observe({ ...labels, gen_ai_token_type: "input" }, outcome.usage.inputTokens)
+    options.metrics.tokens.observe({ ...labels, gen_ai_token_type: "output" }, outcome.usage.outputTokens)
+  }
+  return {
+    name: "llm-invoker",
+    contract,
+    concurrency: limits.concurrency,
+    decide: (view) => decide(view, limits),
+    giveUp,
+    perform: (call, performing) => perform(call, performing, options.model, measured, Math.random),
+  }
+}

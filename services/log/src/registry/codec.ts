@@ -1,0 +1,170 @@
+import { avroOf, type Definition, definitions, type Family } from "@reins/events"
+import avsc from "avsc"
+import type { LogRecord } from "../log.ts"
+import type { SchemaRegistry } from "./registry.ts"
+
+/** A record as it was said: its type and fields, from Avro or JSON. */
+export interface Said {
+  readonly type: string
+  readonly [field: string]: unknown
+}
+
+export type Decoded =
+  | { readonly ok: true; readonly said: Said; readonly definition: Definition }
+  /** Written with a schema that this process has not met yet: `learn(id)`, then decode again. */
+  | { readonly ok: false; readonly unknownSchema: number }
+  /** Nobody can read this. `reason` is a code, `message` a sentence. */
+  | { readonly ok: false; readonly reason: UnreadableReason; readonly message: string }
+
+export type UnreadableReason = "bad_framing" | "unknown_schema" | "unknown_type" | "undecodable" | "invalid" | "null_key" | "wrong_topic"
+
+interface Writer {
+  readonly definition: Definition
+  readonly id: number
+  readonly type: avsc.Type
+}
+
+type Reader = { readonly definition: Definition; readonly type: avsc.Type; readonly resolver: avsc.Resolver | undefined } | { readonly unreadable: UnreadableReason; readonly message: string }
+
+/**
+ * Confluent wire format (0x00, schema id big-endian, Avro) with avsc's compiled types, resolvers cached per writer's schema.
+ * The registry is asked at start-up and when a record brings a schema id that is new to this process; never on the hot path.
+ */
+export class Codec {
+  readonly #registry: SchemaRegistry
+  readonly #writers = new Map<string, Writer>()
+  readonly #byRecordName = new Map<string, Writer>()
+  readonly #readers = new Map<number, Reader>()
+
+  private constructor(registry: SchemaRegistry) {
+    this.#registry = registry
+  }
+
+  /** Registers every schema, or verifies that it stands. Throws `SchemaIncompatibleError` or `LogUnavailableError`. */
+  static async open(registry: SchemaRegistry): Promise<Codec> {
+    const codec = new Codec(registry)
+    const ids = await Promise.all(definitions.map((definition) => registry.register(definition.recordName, JSON.stringify(avroOf(definition)))))
+    definitions.forEach((definition, index) => {
+      const type = avsc.Type.forSchema(avroOf(definition) as avsc.Schema)
+      const id = ids[index] as number
+      const writer = { definition, id, type }
+      codec.#writers.set(`${definition.family}/${definition.type}`, writer)
+      codec.#byRecordName.set(definition.recordName, writer)
+      codec.#readers.set(id, { definition, type, resolver: undefined })
+    })
+    return codec
+  }
+
+  /** Throws a TypeError naming the field when `said` does not fit its schema: a programmer's error. */
+  encode(family: Family, said: Said): Uint8Array {
+    const writer = this.#writers.get(`${family}/${said.type}`)
+    if (writer === undefined) throw new TypeError(`There is no ${said.type} among the ${family}.`)
+    const body = writer.type.toBuffer(said)
+    const value = Buffer.allocUnsafe(body.length + 5)
+    value[0] = 0
+    value.writeInt32BE(writer.id, 1)
+    value.set(body, 5)
+    return value
+  }
+
+  decode(value: Uint8Array): Decoded {
+    if (value.length < 5 || value[0] !== 0) {
+      return { ok: false, reason: "bad_framing", message: "The value does not begin with 0x00 and a schema id (Confluent wire format)." }
+    }
+    const bytes = Buffer.from(value.buffer, value.byteOffset, value.byteLength)
+    const id = bytes.readInt32BE(1)
+    const reader = this.#readers.get(id)
+    if (reader === undefined) return { ok: false, unknownSchema: id }
+    if ("unreadable" in reader) return { ok: false, reason: reader.unreadable, message: reader.message }
+    try {
+      const said = reader.type.fromBuffer(bytes.subarray(5), reader.resolver) as Record<string, unknown>
+      said["type"] = reader.definition.type
+      return { ok: true, said: said as Said, definition: reader.definition }
+    } catch (error) {
+      return { ok: false, reason: "undecodable", message: `The bytes are not a ${reader.definition.recordName}: ${(error as Error).message}` }
+    }
+  }
+
+  /** Asks the registry for a schema that a record brought. Throws `LogUnavailableError` when it cannot be asked. */
+  async learn(id: number): Promise<void> {
+    const schema = await this.#registry.schema(id)
+    if (schema === null) {
+      this.#readers.set(id, { unreadable: "unknown_schema", message: `The registry knows no schema with id ${id}.` })
+      return
+    }
+    this.#readers.set(id, this.#reader(id, schema))
+  }
+
+  #reader(id: number, schema: string): Reader {
+    try {
+      const written = avsc.Type.forSchema(JSON.parse(schema) as avsc.Schema)
+      const known = this.#byRecordName.get(written.name ?? "")
+      if (known === undefined) return { unreadable: "unknown_type", message: `This version knows no ${written.name ?? "record"} (schema ${id}).` }
+      return { definition: known.definition, type: known.type, resolver: known.type.createResolver(written) }
+    } catch (error) {
+      return { unreadable: "undecodable", message: `Schema ${id} cannot be read with ours: ${(error as Error).message}` }
+    }
+  }
+}
+
+/** Whether the value is JSON text rather than Avro: what anyone can type into `kcat`. */
+export function isJson(value: Uint8Array): boolean {
+  return value[0] === 0x7b
+}
+
+/**
+ * Reads a record of a topic of this family: Avro, and on `tools.*` also a JSON object, for workers without our kit.
+ * What comes back fits its schema.
+ */
+export function decodeRecord(codec: Codec, family: Family, record: LogRecord): Decoded {
+  if (record.key === null) return { ok: false, reason: "null_key", message: `A record of ${record.topic} needs a key.` }
+  const value = record.value as Uint8Array
+  if (family === "tools" && isJson(value)) return decodeToolJson(record)
+  const decoded = codec.decode(value)
+  if (decoded.ok && decoded.definition.family !== family) {
+    return { ok: false, reason: "wrong_topic", message: `${decoded.definition.recordName} does not belong on ${record.topic}.` }
+  }
+  return decoded
+}
+
+/** What a worker may leave out of a JSON result. */
+const toolDefaults: Readonly<Record<string, unknown>> = {
+  tenant: "default",
+  by: "worker",
+  causedBy: null,
+  traceparent: null,
+  claim: null,
+  outcome: "completed",
+  content: null,
+  isError: false,
+  kind: null,
+  message: null,
+  effect: "done",
+  retryAfterMs: null,
+  replaces: null,
+}
+
+function decodeToolJson(record: LogRecord): Decoded {
+  let given: Record<string, unknown>
+  try {
+    given = JSON.parse(Buffer.from(record.value as Uint8Array).toString("utf8")) as Record<string, unknown>
+  } catch (error) {
+    return { ok: false, reason: "undecodable", message: `The value is not JSON: ${(error as Error).message}` }
+  }
+  const definition = definitions.find((one) => one.family === "tools" && one.type === given["type"])
+  if (definition === undefined) return { ok: false, reason: "unknown_type", message: `No fact of a tool topic has the type ${JSON.stringify(given["type"] ?? null)}.` }
+  const content = given["content"]
+  const filled = {
+    ...toolDefaults,
+    eventId: `${record.topic}/${record.partition}/${record.offset}`,
+    at: record.timestamp,
+    ...given,
+    ...(content === undefined || content === null ? {} : { content: JSON.stringify(typeof content === "string" || Array.isArray(content) ? content : JSON.stringify(content)) }),
+  }
+  const parsed = definition.schema.safeParse(filled)
+  if (!parsed.success) {
+    const issue = parsed.error.issues[0]
+    return { ok: false, reason: "invalid", message: `/${issue?.path.join("/") ?? ""}: ${issue?.message ?? "invalid"}` }
+  }
+  return { ok: true, said: { type: definition.type, ...parsed.data } as unknown as Said, definition }
+}

@@ -1,0 +1,41 @@
+import { createServer, type Server } from "node:http"
+import type { AddressInfo } from "node:net"
+import type { Metrics } from "./metrics.ts"
+
+export interface Health {
+  readonly port: number
+  stop(): Promise<void>
+}
+
+/** `/livez`, `/readyz` and `/metrics`. Ready means: a member of the group, and caught up on every partition owned. */
+export async function serveHealth(options: { host: string; port: number; ready: () => boolean; alive: () => boolean; metrics: Metrics }): Promise<Health> {
+  const server: Server = createServer((request, response) => {
+    const answer = (status: number, body: string): void => void response.writeHead(status, { "content-type": "text/plain; charset=utf-8" }).end(body)
+    switch (request.url) {
+      case "/livez":
+        return answer(options.alive() ? 200 : 503, options.alive() ? "alive\n" : "failed\n")
+      case "/readyz":
+        return answer(options.ready() ? 200 : 503, options.ready() ? "ready\n" : "catching up\n")
+      case "/metrics":
+        options.metrics.registry.metrics().then(
+          (text) => response.writeHead(200, { "content-type": options.metrics.registry.contentType }).end(text),
+          (error: unknown) => answer(500, String(error)),
+        )
+        return
+      default:
+        return answer(404, "Here are /livez, /readyz and /metrics.\n")
+    }
+  })
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", reject)
+    server.listen(options.port, options.host, resolve)
+  })
+  return {
+    port: (server.address() as AddressInfo).port,
+    stop: () =>
+      new Promise((resolve) => {
+        server.close(() => resolve())
+        server.closeAllConnections()
+      }),
+  }
+}

@@ -1,0 +1,5 @@
+export { type Clock, LogTime, systemClock } from "./clock.ts"
+export { type Health, serveHealth } from "./health.ts"
+export { Loop, type LoopOptions, type Observed } from "./loop.ts"
+export { Metrics } from "./metrics.ts"
+export type { AnyService, Contract, Draft, Hearing, Intent, Performing, Service, SessionDraft, ToolDraft, View } from "./service.ts"

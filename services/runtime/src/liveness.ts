@@ -1,0 +1,74 @@
+import type { Log } from "@reins/log"
+import type { Clock } from "./clock.ts"
+
+interface Watched {
+  /** Monotonic time since which every trusted look has missed the instance. */
+  readonly absentSince: Map<string, number>
+  readonly asked: Map<string, Set<() => void>>
+  looking: boolean
+}
+
+/**
+ * Who is gone (design rule 6): an instance that every trusted look at its group has missed for the log's grace time. An answer about
+ * our own group that lacks ourselves counts for nothing, as does one that the log cannot vouch for.
+ */
+export class Liveness {
+  readonly #log: Log
+  readonly #clock: Clock
+  readonly #group: string
+  readonly #instance: string
+  readonly #groups = new Map<string, Watched>()
+  #stopped = false
+
+  constructor(log: Log, clock: Clock, group: string, instance: string) {
+    this.#log = log
+    this.#clock = clock
+    this.#group = group
+    this.#instance = instance
+  }
+
+  /** What is known now; where it is not known yet, `again` is called after the next look. */
+  gone(group: string, instance: string, again: () => void): boolean {
+    if (instance === this.#instance) return false
+    let watched = this.#groups.get(group)
+    if (watched === undefined) {
+      watched = { absentSince: new Map(), asked: new Map(), looking: false }
+      this.#groups.set(group, watched)
+    }
+    const since = watched.absentSince.get(instance)
+    if (since !== undefined && this.#clock.monotonic() - since >= this.#log.absenceGraceMs) return true
+    const waiting = watched.asked.get(instance) ?? new Set()
+    waiting.add(again)
+    watched.asked.set(instance, waiting)
+    if (!watched.looking) {
+      watched.looking = true
+      this.#clock.after(0, () => void this.#look(group, watched))
+    }
+    return false
+  }
+
+  stop(): void {
+    this.#stopped = true
+    this.#groups.clear()
+  }
+
+  async #look(group: string, watched: Watched): Promise<void> {
+    if (this.#stopped) return
+    const members = await this.#log.members(group).catch(() => null)
+    const trusted = members !== null && (group === this.#group ? members.has(this.#instance) : members.size > 0)
+    const now = this.#clock.monotonic()
+    if (trusted) {
+      for (const instance of watched.asked.keys()) {
+        if (members.has(instance)) watched.absentSince.delete(instance)
+        else if (!watched.absentSince.has(instance)) watched.absentSince.set(instance, now)
+      }
+    }
+    const waiting = [...watched.asked.values()].flatMap((set) => [...set])
+    watched.asked.clear()
+    // One look in half a second is enough while someone still wants to know: they ask again when called.
+    this.#clock.after(this.#log.absenceGraceMs === 0 ? 0 : 500, () => {
+      watched.looking = false
+      if (!this.#stopped) for (const again of waiting) again()
+    })
+  }
+}

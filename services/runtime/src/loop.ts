@@ -1,0 +1,688 @@
+import { randomBytes } from "node:crypto"
+import { type Envelope, type SessionEvent, type ToolDeclared, type ToolEvent, type TopicNames, topicNames } from "@reins/events"
+import { AppendRejectedError, AppendUnknownError, AppendWithdrawnError, type Certainty, type Commit, type Following, type Log, type LogRecord } from "@reins/log"
+import { type Codec, type Decoded, decodeRecord, type Said } from "@reins/log/codec"
+import type { Session, Verdict } from "@reins/session"
+import type { Logger } from "pino"
+import { type Clock, LogTime, systemClock } from "./clock.ts"
+import { Declarations } from "./declarations.ts"
+import { Liveness } from "./liveness.ts"
+import type { Metrics } from "./metrics.ts"
+import { OwnedPartition, type Pending } from "./owned-partition.ts"
+import { Performers } from "./performers.ts"
+import type { AnyService, Draft, Intent, SessionDraft, ToolDraft, View } from "./service.ts"
+import { Timers } from "./timers.ts"
+
+export interface LoopOptions {
+  readonly log: Log
+  readonly codec: Codec
+  readonly services: readonly AnyService[]
+  /** Topic prefix. */
+  readonly prefix: string
+  readonly partitions: number
+  readonly group: string
+  /** Unique for every start of a process. */
+  readonly instance: string
+  /** Backends whose topics are followed from the start, beside those of the services' contracts. */
+  readonly backends: readonly string[]
+  readonly metrics: Metrics
+  readonly logger: Logger
+  readonly clock?: Clock
+  /** Called when the loop cannot go on; the process should end. */
+  readonly failed: (error: Error) => void
+  /** Sees every record as it is folded: for the terminal, tests and audits. */
+  readonly observe?: (record: Observed) => void
+  readonly commitIntervalMs?: number
+}
+
+export interface Observed {
+  readonly topic: string
+  readonly partition: number
+  readonly offset: number
+  readonly timestamp: number
+  readonly event: SessionEvent | ToolEvent
+  readonly verdict: Verdict
+  /** False for what was there before this process owned the partition. */
+  readonly live: boolean
+}
+
+/** More chained rounds than a session can need in one go; beyond it, a decision contradicts the fold. */
+const roundsMax = 32
+/** Log time for which closed calls are remembered beyond their deadline: more than brokers' clocks differ. */
+const forgetMarginMs = 60_000
+
+/**
+ * The one loop: follow → fold → decide → perform → append, for any set of services in one process over one follower and one fold.
+ *
+ * L1 An effect begins only after the claim that covers it was read back as accepted.
+ * L2 A result is appended until it stands, also after its partition was lost.
+ * L3 Nothing is decided before the partition is folded to its end as it was at assignment.
+ * L4 Nothing is decided or begun while membership is not sure.
+ * L5 The follower is never held up by an effect: effects run beside the loop.
+ */
+export class Loop {
+  readonly #options: LoopOptions
+  readonly #clock: Clock
+  readonly #topics: TopicNames
+  readonly #time: LogTime
+  readonly #liveness: Liveness
+  readonly #timers: Timers<{ partition: number; sessionId: string }>
+  readonly #owned = new Map<number, OwnedPartition>()
+  readonly #performers = new Map<string, Performers>()
+  readonly #declarations: Declarations | undefined
+  readonly #abort = new AbortController()
+  readonly #followed = new Set<string>()
+  readonly #assignedAt = new Map<number, number>()
+  readonly #idPrefix = randomBytes(6).toString("hex")
+  #ids = 0
+  #following: Following | undefined
+  #declarationsFollowing: Following | undefined
+  #deciding: Set<OwnedPartition> = new Set()
+  #draining = false
+  #stopped = false
+  #cancelCommit: (() => void) | undefined
+  #committed = new Map<string, string>()
+
+  constructor(options: LoopOptions) {
+    this.#options = options
+    this.#clock = options.clock ?? systemClock
+    this.#topics = topicNames(options.prefix)
+    this.#time = new LogTime(this.#clock)
+    this.#liveness = new Liveness(options.log, this.#clock, options.group, options.instance)
+    this.#timers = new Timers(
+      this.#clock,
+      () => this.#time.now(),
+      ({ partition, sessionId }) => this.#wake(partition, sessionId),
+    )
+    for (const service of options.services) this.#performers.set(service.name, new Performers(service.concurrency ?? 64))
+    this.#declarations = options.services.some((service) => service.contract.needsDeclarations)
+      ? new Declarations((backend) => this.#followBackend(backend))
+      : undefined
+  }
+
+  /** Joins the group. Resolves when membership stands; partitions come and are caught up afterwards (`ready`). */
+  async start(): Promise<void> {
+    const { log, group, instance, services } = this.#options
+    if (this.#declarations !== undefined) {
+      const declarations = this.#declarations
+      this.#declarationsFollowing = await log.follow({
+        instance,
+        topics: [this.#topics.declarations],
+        records: (_topic, _partition, records) => this.#declared(declarations, records),
+        caughtUp: () => {
+          declarations.caughtUp = true
+          for (const owned of this.#owned.values()) this.#becameReady(owned)
+        },
+        failed: this.#options.failed,
+      })
+    }
+    for (const service of services) {
+      for (const read of service.contract.reads) for (const topic of this.#topicsOf(read)) this.#followed.add(topic)
+    }
+    this.#following = await log.follow({
+      group,
+      instance,
+      topics: [...this.#followed],
+      from: (topic, partition, committed) => this.#from(topic, partition, committed),
+      position: (topic, partition) => this.#owned.get(partition)?.next.get(topic),
+      assigned: (partition) => this.#assigned(partition),
+      records: (topic, partition, records) => this.#records(topic, partition, records),
+      caughtUp: (topic, partition) => {
+        const owned = this.#owned.get(partition)
+        if (owned === undefined) return
+        owned.caughtUp.add(topic)
+        this.#becameReady(owned)
+      },
+      lost: (partition) => this.#lost(partition),
+      failed: this.#options.failed,
+    })
+    const beat = (): void => {
+      if (this.#stopped) return
+      this.#commit()
+      this.#cancelCommit = this.#clock.after(this.#options.commitIntervalMs ?? 2000, beat)
+    }
+    beat()
+  }
+
+  /** Caught up on every partition it owns, and a member. */
+  ready(): boolean {
+    if (this.#following === undefined || !this.#following.alive() || this.#draining) return false
+    return [...this.#owned.values()].every((owned) => this.#isReady(owned))
+  }
+
+  get partitions(): readonly number[] {
+    return [...this.#owned.keys()].sort((a, b) => a - b)
+  }
+
+  /** The state of a session in a partition that this process owns and has caught up. */
+  session(partition: number, sessionId: string): Session | undefined {
+    const owned = this.#owned.get(partition)
+    return owned !== undefined && this.#isReady(owned) ? owned.sessions.get(sessionId) : undefined
+  }
+
+  get declared(): readonly ToolDeclared[] {
+    return this.#declarations?.all() ?? []
+  }
+
+  /** Stops deciding, waits for what has begun, says what is given up, leaves the group. */
+  async drain(graceMs: number): Promise<void> {
+    this.#draining = true
+    for (const owned of this.#owned.values()) this.#giveUp(owned)
+    const deadline = this.#clock.monotonic() + graceMs
+    while ([...this.#performers.values()].some((performers) => performers.running > 0) && this.#clock.monotonic() < deadline) {
+      await new Promise<void>((resolve) => this.#clock.after(10, resolve))
+    }
+    this.#abort.abort()
+    await this.stop()
+  }
+
+  /** Ends at once; what is under way outside is left to the log. */
+  async stop(): Promise<void> {
+    if (this.#stopped) return
+    this.#draining = true
+    this.#cancelCommit?.()
+    await this.#commitNow().catch(() => undefined)
+    this.#stopped = true
+    this.#timers.stop()
+    this.#liveness.stop()
+    await this.#declarationsFollowing?.stop()
+    await this.#following?.stop()
+  }
+
+  // --- reading
+
+  #topicsOf(read: string): readonly string[] {
+    if (read === "commands") return [this.#topics.commands]
+    if (read === "sessions") return [this.#topics.sessions]
+    if (read === "tools") return this.#options.backends.map((backend) => this.#topics.tools(backend))
+    if (read === "declarations") return []
+    return [this.#topics.prefix === "" ? read : `${this.#topics.prefix}.${read}`]
+  }
+
+  #followBackend(backend: string): void {
+    const topic = this.#topics.tools(backend)
+    const wanted = this.#options.services.some((service) => service.contract.reads.includes("tools"))
+    if (!wanted || this.#followed.has(topic) || this.#following === undefined) {
+      if (wanted) this.#followed.add(topic)
+      return
+    }
+    this.#followed.add(topic)
+    this.#following.add(topic).catch((error: unknown) => {
+      this.#options.logger.warn({ err: error, topic }, "A declared backend's topic cannot be followed yet; it is tried again when it is declared again.")
+      this.#followed.delete(topic)
+    })
+  }
+
+  #declared(declarations: Declarations, records: readonly LogRecord[]): void {
+    for (const record of records) {
+      if (record.value === null) {
+        if (record.key !== null) declarations.remove(record.key)
+        continue
+      }
+      const decoded = decodeRecord(this.#options.codec, "declarations", record)
+      if (decoded.ok) declarations.add(decoded.said as unknown as ToolDeclared)
+      else if ("unknownSchema" in decoded) this.#options.logger.warn({ schema: decoded.unknownSchema }, "A declaration was written with an unknown schema; skipped.")
+      else this.#options.logger.warn({ reason: decoded.reason, offset: record.offset }, `A declaration cannot be read: ${decoded.message}`)
+    }
+  }
+
+  #from(topic: string, partition: number, committed: { offset: number; note: string } | null): number {
+    const owned = this.#owned.get(partition)
+    const buried = Number((/^read=(\d+)$/.exec(committed?.note ?? "") ?? [])[1] ?? 0)
+    owned?.buriedTo.set(topic, Math.max(buried, topic === this.#topics.commands ? (committed?.offset ?? 0) : 0))
+    // Offsets are a hint (design rule 14): without snapshots the session log is read from its beginning.
+    const from = topic === this.#topics.sessions ? 0 : (committed?.offset ?? 0)
+    owned?.next.set(topic, from)
+    return from
+  }
+
+  #assigned(partition: number): void {
+    this.#options.metrics.rebalances.inc({ group: this.#options.group })
+    this.#owned.set(partition, new OwnedPartition(partition))
+    this.#assignedAt.set(partition, this.#clock.monotonic())
+  }
+
+  #lost(partition: number): void {
+    const owned = this.#owned.get(partition)
+    if (owned === undefined) return
+    this.#options.metrics.rebalances.inc({ group: this.#options.group })
+    for (const topic of this.#followed) this.#options.log.withdraw(topic, partition)
+    this.#giveUp(owned)
+    for (const performers of this.#performers.values()) performers.dropWaiting(partition)
+    this.#owned.delete(partition)
+  }
+
+  #records(topic: string, partition: number, records: readonly LogRecord[]): void | Promise<void> {
+    const owned = this.#owned.get(partition)
+    if (owned === undefined) return
+    for (let index = 0; index < records.length; index++) {
+      const record = records[index] as LogRecord
+      if (record.offset < (owned.next.get(topic) ?? 0)) continue
+      this.#time.read(record.timestamp)
+      if (topic === this.#topics.commands) {
+        owned.next.set(topic, record.offset + 1)
+        owned.commands.push(record)
+        continue
+      }
+      const backend = this.#topics.backendOf(topic)
+      if (record.value === null) {
+        // A tombstone: the record is erased. On a tool topic, where nothing is erased, it says nothing.
+        owned.next.set(topic, record.offset + 1)
+        this.#options.metrics.folded.inc({ topic, verdict: "erased" })
+        continue
+      }
+      const decoded = decodeRecord(this.#options.codec, backend === null ? "sessions" : "tools", record)
+      if (!decoded.ok && "unknownSchema" in decoded) {
+        return this.#learn(decoded.unknownSchema).then(() => {
+          if (this.#owned.get(partition) === owned) return this.#records(topic, partition, records.slice(index))
+        })
+      }
+      if (decoded.ok) this.#fold(owned, topic, backend, decoded.said as unknown as SessionEvent | ToolEvent, record.offset, record.timestamp)
+      else {
+        owned.next.set(topic, record.offset + 1)
+        this.#unreadable(owned, record, backend === null ? "sessions" : "tools", decoded)
+      }
+    }
+    this.#scheduleDecide(owned)
+  }
+
+  async #learn(id: number): Promise<void> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await this.#options.codec.learn(id)
+      } catch (error) {
+        if (attempt === 1) this.#options.logger.warn({ err: error, schema: id }, "The schema registry cannot be asked for a schema that a record needs; asking again until it answers.")
+        if (this.#stopped) throw error
+        await new Promise<void>((resolve) => this.#clock.after(Math.min(5000, 100 * 2 ** attempt), resolve))
+      }
+    }
+  }
+
+  #fold(owned: OwnedPartition, topic: string, backend: string | null, event: SessionEvent | ToolEvent, offset: number, timestamp: number): void {
+    const at = { offset, timestamp }
+    const verdict = backend === null ? owned.foldSession(event as SessionEvent, at) : owned.toolsFold(backend).apply(event as ToolEvent, at)
+    owned.next.set(topic, offset + 1)
+    owned.readBack(event.sessionId)
+    owned.dirty.add(event.sessionId)
+    const { metrics } = this.#options
+    metrics.folded.inc({ topic, verdict })
+    if (verdict === "duplicate") metrics.duplicates.inc({ service: "fold", reason: event.type })
+    else if (verdict === "superseded") metrics.superseded.inc({ service: "fold", reason: event.type })
+    this.#options.observe?.({ topic, partition: owned.number, offset, timestamp, event, verdict, live: owned.caughtUp.has(topic) })
+  }
+
+  #unreadable(owned: OwnedPartition, record: LogRecord, family: "sessions" | "tools" | "commands", decoded: Extract<Decoded, { reason: string }>): void {
+    const service = this.#options.services.find((one) => one.contract.buries.includes(family))
+    this.#options.metrics.deadLetters.inc({ service: service?.name ?? "none", reason: decoded.reason })
+    if (service === undefined || record.offset < (owned.buriedTo.get(record.topic) ?? 0)) return
+    this.#bury(record, service.name, decoded.reason, decoded.message)
+  }
+
+  /** Puts a record into the dead letters: bytes untouched, coordinates and reason in the headers (design rule 16). */
+  #bury(record: LogRecord, service: string, reason: string, message: string): void {
+    const { log, logger } = this.#options
+    logger.error({ topic: record.topic, partition: record.partition, offset: record.offset, reason }, `A record was put into the dead letters: ${message}`)
+
+    log
+      .append({
+        topic: this.#topics.deadLetters,
+        partition: 0,
+        key: () => record.key,
+        value: record.value,
+        headers: {
+          ...record.headers,
+          "dlq.topic": record.topic,
+          "dlq.partition": String(record.partition),
+          "dlq.offset": String(record.offset),
+          "dlq.timestamp": String(record.timestamp),
+          "dlq.service": service,
+          "dlq.reason": reason,
+          "dlq.message": message,
+        },
+        certainty: "always",
+      })
+      .catch((error: unknown) => logger.error({ err: error }, "A dead letter could not be written."))
+  }
+
+  // --- deciding
+
+  #isReady(owned: OwnedPartition): boolean {
+    if (this.#declarations !== undefined && !this.#declarations.caughtUp) return false
+    for (const topic of this.#followed) if (!owned.caughtUp.has(topic)) return false
+    return true
+  }
+
+  #becameReady(owned: OwnedPartition): void {
+    if (!this.#isReady(owned)) return
+    const since = this.#assignedAt.get(owned.number)
+    if (since !== undefined) {
+      this.#assignedAt.delete(owned.number)
+      this.#options.metrics.replaySeconds.observe({ service: this.#options.group }, (this.#clock.monotonic() - since) / 1000)
+    }
+    for (const sessionId of owned.sessions.sessions.keys()) owned.dirty.add(sessionId)
+    for (const fold of owned.tools.values()) for (const sessionId of fold.sessionIds()) owned.dirty.add(sessionId)
+    this.#scheduleDecide(owned)
+  }
+
+  #wake(partition: number, sessionId: string): void {
+    const owned = this.#owned.get(partition)
+    if (owned === undefined) return
+    owned.dirty.add(sessionId)
+    this.#scheduleDecide(owned)
+  }
+
+  /** After everything that the same turn of the event loop folds, once. */
+  #scheduleDecide(owned: OwnedPartition): void {
+    if (this.#deciding.has(owned)) return
+    this.#deciding.add(owned)
+    queueMicrotask(() => {
+      this.#deciding.delete(owned)
+      this.#decide(owned)
+    })
+  }
+
+  #decide(owned: OwnedPartition): void {
+    if (this.#draining || this.#owned.get(owned.number) !== owned || !this.#isReady(owned)) return
+    if (this.#following?.alive() !== true) {
+      // L4: asked again when membership is sure.
+      this.#clock.after(100, () => this.#scheduleDecide(owned))
+      return
+    }
+    if (owned.commands.length > 0) this.#hear(owned)
+    for (const sessionId of owned.dirty) {
+      owned.dirty.delete(sessionId)
+      this.#decideSession(owned, sessionId)
+    }
+  }
+
+  #decideSession(owned: OwnedPartition, sessionId: string): void {
+    for (let round = 0; ; round++) {
+      let appended = false
+      for (const service of this.#options.services) {
+        if (service.decide === undefined) continue
+        for (const intent of service.decide(this.#view(owned, sessionId, service))) appended = this.#follow(owned, sessionId, service, intent) || appended
+      }
+      if (!appended) return
+      if (round >= roundsMax) throw new Error(`The decisions on session ${sessionId} do not come to rest: the last round still appended.`)
+    }
+  }
+
+  /** Acts on one intent; true where it appended something new. */
+  #follow(owned: OwnedPartition, sessionId: string, service: AnyService, intent: Intent<unknown>): boolean {
+    switch (intent.do) {
+      case "append": {
+        if (owned.isPending(sessionId, intent.key)) return false
+        this.#say(owned, sessionId, service, intent.key, intent, "once")
+        return true
+      }
+      case "perform": {
+        const performers = this.#performers.get(service.name) as Performers
+        performers.perform(intent.key, owned.number, () => this.#perform(owned.number, sessionId, service, intent.work))
+        return false
+      }
+      case "wake": {
+        this.#timers.set(intent.at, { partition: owned.number, sessionId })
+        return false
+      }
+      default:
+        return intent satisfies never
+    }
+  }
+
+  #view(owned: OwnedPartition, sessionId: string, service: AnyService): View {
+    const now = this.#time.now()
+    const topics = this.#topics
+    const performers = this.#performers.get(service.name)
+    return {
+      sessionId,
+      now,
+      group: this.#options.group,
+      instance: this.#options.instance,
+      session: owned.ahead(sessionId, topics.sessions, now),
+      settled: owned.sessions.get(sessionId),
+      sessionsNext: owned.next.get(topics.sessions) ?? 0,
+      toolCall: (backend, toolUseId) => owned.tools.get(backend)?.get(sessionId, toolUseId),
+      toolCallAhead: (backend, toolUseId) => owned.toolCallAhead(sessionId, topics.tools(backend), backend, toolUseId, now),
+      toolCalls: function* () {
+        for (const [backend, fold] of owned.tools) for (const call of fold.ofSession(sessionId)) yield { backend, call }
+      },
+      declaration: (backend, tool) => this.#declarations?.get(backend, tool),
+      gone: (group, instance) => this.#liveness.gone(group, instance, () => this.#wake(owned.number, sessionId)),
+      begun: (key) => performers?.has(key) === true,
+    }
+  }
+
+  // --- hearing commands
+
+  #hear(owned: OwnedPartition): void {
+    const service = this.#options.services.find((one) => one.hear !== undefined)
+    for (const record of owned.commands.splice(0)) {
+      if (service?.hear === undefined) continue
+      if (record.offset <= (owned.sessions.commandOffsets.get(owned.number) ?? -1)) continue
+      const hearing = service.hear(record, (sessionId) => this.#view(owned, sessionId, service))
+      switch (hearing.judged) {
+        case "known":
+          break
+        case "bury":
+          this.#options.metrics.deadLetters.inc({ service: service.name, reason: hearing.reason })
+          if (record.offset >= (owned.buriedTo.get(record.topic) ?? 0)) this.#bury(record, service.name, hearing.reason, hearing.message)
+          break
+        case "forward":
+          this.#answer(owned, record.offset, this.#options.log.append({ topic: record.topic, partition: hearing.partition, key: () => hearing.key, value: record.value, headers: hearing.headers, certainty: "until-withdrawn" }))
+          break
+        case "answer": {
+          const { sessionId, event, tenant, traceparent } = hearing
+          const placed = this.#append(owned, sessionId, `command/${record.offset}`, { on: "sessions", event }, { tenant, traceparent, by: service.name }, "until-withdrawn")
+          this.#answer(owned, record.offset, placed)
+          owned.dirty.add(sessionId)
+          break
+        }
+        default:
+          hearing satisfies never
+      }
+    }
+  }
+
+  #answer(owned: OwnedPartition, offset: number, placed: Promise<unknown>): void {
+    owned.answering.add(offset)
+    placed.then(
+      () => owned.answering.delete(offset),
+      (error: unknown) => {
+        if (error instanceof AppendWithdrawnError) return
+        owned.answering.delete(offset)
+        this.#options.logger.error({ err: error, offset }, "The answer to a command was refused by the log.")
+      },
+    )
+  }
+
+  // --- saying
+
+  #say(owned: OwnedPartition, sessionId: string, service: AnyService, key: string, draft: Draft, certainty: Certainty): void {
+    this.#append(owned, sessionId, key, draft, { ...this.#origin(owned, sessionId), by: service.name }, certainty).catch((error: unknown) => {
+      if (error instanceof AppendWithdrawnError) return
+      if (error instanceof AppendUnknownError) {
+        // Rule 10: the decision is taken anew from what is read.
+        this.#wake(owned.number, sessionId)
+        return
+      }
+      if (error instanceof AppendRejectedError) {
+        this.#options.logger.error({ err: error, sessionId, type: draft.event.type }, "A record was refused by the log.")
+        return
+      }
+      this.#options.failed(error as Error)
+    })
+  }
+
+  #origin(owned: OwnedPartition, sessionId: string): { tenant: string; traceparent: string | null } {
+    const session = owned.ahead(sessionId, this.#topics.sessions, 0)
+    if (session.phase !== "absent") return { tenant: session.tenant, traceparent: session.traceparent }
+    for (const fold of owned.tools.values()) {
+      for (const call of fold.ofSession(sessionId)) return { tenant: call.tenant, traceparent: call.traceparent }
+    }
+    return { tenant: "default", traceparent: null }
+  }
+
+  /** Appends a draft and folds it at the acknowledgement where it stands exactly next (design rule 18). */
+  async #append(
+    owned: OwnedPartition,
+    sessionId: string,
+    key: string,
+    draft: Draft,
+    origin: { readonly tenant: string; readonly traceparent: string | null; readonly by: string },
+    certainty: Certainty,
+  ): Promise<void> {
+    const topic = draft.on === "sessions" ? this.#topics.sessions : this.#topics.tools(draft.backend)
+    const event = this.#stamp(sessionId, draft.event, origin)
+    const pending: Pending = { key, topic, event, offset: undefined }
+    owned.addPending(sessionId, pending)
+    try {
+      const placed = await this.#send(topic, owned.number, draft.on === "sessions" ? "sessions" : "tools", event, certainty)
+      pending.offset = placed.offset
+      this.#time.read(placed.timestamp)
+      if (this.#owned.get(owned.number) !== owned) return
+      if (owned.next.get(topic) === placed.offset) {
+        this.#fold(owned, topic, draft.on === "sessions" ? null : draft.backend, event, placed.offset, placed.timestamp)
+        this.#scheduleDecide(owned)
+      } else {
+        owned.readBack(sessionId)
+      }
+    } catch (error) {
+      owned.dropPending(sessionId, pending)
+      throw error
+    }
+  }
+
+  async #send(topic: string, partition: number, family: "sessions" | "tools", event: SessionEvent | ToolEvent, certainty: Certainty): Promise<{ offset: number; timestamp: number }> {
+    const { sessionId, traceparent } = event
+    const headers: Record<string, string> = { type: event.type, session: sessionId }
+    if (traceparent !== null) headers["traceparent"] = traceparent
+    const placed = await this.#options.log.append({
+      topic,
+      partition,
+      key: () => `${sessionId}/${this.#id()}`,
+      value: this.#options.codec.encode(family, event as unknown as Said),
+      headers,
+      certainty,
+    })
+    this.#options.metrics.appended.inc({ topic, event_type: event.type })
+    return placed
+  }
+
+  #stamp(sessionId: string, draft: SessionDraft | ToolDraft, origin: { readonly tenant: string; readonly traceparent: string | null; readonly by: string }): SessionEvent | ToolEvent {
+    const envelope: Envelope = {
+      eventId: `evt_${this.#id()}`,
+      sessionId,
+      tenant: origin.tenant,
+      at: this.#clock.wall(),
+      by: `${origin.by}@${this.#options.instance}`,
+      causedBy: draft.causedBy ?? null,
+      traceparent: origin.traceparent,
+    }
+    return { ...draft, ...envelope } as SessionEvent | ToolEvent
+  }
+
+  /** Unique: random per start of the process, counted within. */
+  #id(): string {
+    return `${this.#idPrefix}${(this.#ids++).toString(36).padStart(6, "0")}`
+  }
+
+  // --- performing
+
+  async #perform(partition: number, sessionId: string, service: AnyService, work: unknown): Promise<void> {
+    const { metrics, logger } = this.#options
+    const owned = this.#owned.get(partition)
+    const origin = owned === undefined ? { tenant: "default", traceparent: null } : this.#origin(owned, sessionId)
+    const began = this.#clock.monotonic()
+    metrics.inFlight.inc({ service: service.name })
+    try {
+      const drafts = await (service.perform as NonNullable<AnyService["perform"]>)(work, {
+        signal: this.#abort.signal,
+        progress: (draft) => void this.#result(partition, sessionId, service, draft, origin, "once").catch(() => undefined),
+      })
+      for (const draft of drafts) {
+        this.#result(partition, sessionId, service, draft, origin, "always").catch((error: unknown) => {
+          if (error instanceof AppendWithdrawnError) return
+          logger.error({ err: error, sessionId, type: draft.event.type }, "A result was refused by the log; its deadline will close the attempt.")
+        })
+      }
+    } catch (error) {
+      // A programmer's error in an effect: the claim stays open, its deadline closes it.
+      logger.error({ err: error, sessionId, service: service.name }, "An effect threw; effects say failures as facts.")
+    } finally {
+      metrics.inFlight.dec({ service: service.name })
+      metrics.performSeconds.observe({ service: service.name }, (this.#clock.monotonic() - began) / 1000)
+    }
+  }
+
+  /** L2: into the partition while it is ours, past the fold when it is not. */
+  async #result(partition: number, sessionId: string, service: AnyService, draft: Draft, origin: { tenant: string; traceparent: string | null }, certainty: Certainty): Promise<void> {
+    const owned = this.#owned.get(partition)
+    const by = { ...origin, by: service.name }
+    if (owned !== undefined) return this.#append(owned, sessionId, `result/${this.#id()}`, draft, by, certainty)
+    const topic = draft.on === "sessions" ? this.#topics.sessions : this.#topics.tools(draft.backend)
+    await this.#send(topic, partition, draft.on === "sessions" ? "sessions" : "tools", this.#stamp(sessionId, draft.event, by), certainty)
+  }
+
+  /** Design rule 7: claims that this process made and has not begun are given up by a record, and never begun. */
+  #giveUp(owned: OwnedPartition): void {
+    const sessionIds = new Set<string>([...owned.sessions.sessions.keys(), ...owned.pendingSessions()])
+    for (const fold of owned.tools.values()) for (const sessionId of fold.sessionIds()) sessionIds.add(sessionId)
+    for (const sessionId of sessionIds) {
+      for (const service of this.#options.services) {
+        if (service.giveUp === undefined) continue
+        const performers = this.#performers.get(service.name) as Performers
+        const view = this.#view(owned, sessionId, service)
+        const origin = { ...this.#origin(owned, sessionId), by: service.name }
+        for (const draft of service.giveUp({ ...view, begun: (key) => !performers.giveUp(key) })) {
+          const topic = draft.on === "sessions" ? this.#topics.sessions : this.#topics.tools(draft.backend)
+          this.#send(topic, owned.number, draft.on === "sessions" ? "sessions" : "tools", this.#stamp(sessionId, draft.event, origin), "always").catch(() => undefined)
+        }
+      }
+    }
+  }
+
+  // --- committing
+
+  #commit(): void {
+    this.#commitNow().catch((error: unknown) => this.#options.logger.warn({ err: error }, "Offsets could not be committed; they are a hint, the next try will do."))
+  }
+
+  async #commitNow(): Promise<void> {
+    if (this.#following === undefined || !this.#following.alive()) return
+    const commits: Commit[] = []
+    const counts = { running: 0, idle: 0, ended: 0, parked: 0 }
+    for (const owned of this.#owned.values()) {
+      if (!this.#isReady(owned)) continue
+      for (const [topic, next] of owned.next) {
+        const offset = this.#watermark(owned, topic, next)
+        const mark = `${offset}/${next}`
+        const id = `${topic}/${owned.number}`
+        if (this.#committed.get(id) === mark) continue
+        this.#committed.set(id, mark)
+        commits.push({ topic, partition: owned.number, offset, note: `read=${next}` })
+      }
+      for (const session of owned.sessions.sessions.values()) {
+        if (session.phase === "absent") continue
+        counts[session.phase === "idle" || session.phase === "ended" || session.phase === "parked" ? session.phase : "running"]++
+      }
+    }
+    for (const [status, count] of Object.entries(counts)) this.#options.metrics.sessions.set({ status }, count)
+    if (commits.length > 0) await this.#following.commit(commits)
+  }
+
+  /** The low watermark (design rule 14): the oldest offset that a successor may still need. */
+  #watermark(owned: OwnedPartition, topic: string, next: number): number {
+    if (topic === this.#topics.commands) {
+      let mark = owned.commands[0]?.offset ?? next
+      for (const offset of owned.answering) if (offset < mark) mark = offset
+      return mark
+    }
+    const backend = this.#topics.backendOf(topic)
+    if (backend !== null) return owned.toolsFold(backend).forget(next, forgetMarginMs)
+    let mark = next
+    for (const [sessionId, first] of owned.firstOffsets) {
+      if (first < mark && owned.sessions.get(sessionId).phase !== "ended") mark = first
+    }
+    return mark
+  }
+}

@@ -1,0 +1,81 @@
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client"
+
+/** The metrics of one process. Names and labels are public: dashboards and alerts stand on them. */
+export class Metrics {
+  readonly registry: Registry = new Registry()
+  readonly appended: Counter<"topic" | "event_type"> = new Counter({
+    name: "reins_events_appended_total",
+    help: "Records appended and acknowledged.",
+    labelNames: ["topic", "event_type"],
+    registers: [this.registry],
+  })
+  readonly folded: Counter<"topic" | "verdict"> = new Counter({
+    name: "reins_events_folded_total",
+    help: "Records folded, by what the fold made of them.",
+    labelNames: ["topic", "verdict"],
+    registers: [this.registry],
+  })
+  readonly duplicates: Counter<"service" | "reason"> = new Counter({
+    name: "reins_duplicates_dropped_total",
+    help: "Records that repeat an accepted one.",
+    labelNames: ["service", "reason"],
+    registers: [this.registry],
+  })
+  readonly superseded: Counter<"service" | "reason"> = new Counter({
+    name: "reins_superseded_total",
+    help: "Records that came after something else took their place.",
+    labelNames: ["service", "reason"],
+    registers: [this.registry],
+  })
+  readonly deadLetters: Counter<"service" | "reason"> = new Counter({
+    name: "reins_dead_letters_total",
+    help: "Records that nobody could read.",
+    labelNames: ["service", "reason"],
+    registers: [this.registry],
+  })
+  readonly inFlight: Gauge<"service"> = new Gauge({ name: "reins_inflight", help: "Effects that run now.", labelNames: ["service"], registers: [this.registry] })
+  readonly rebalances: Counter<"group"> = new Counter({
+    name: "reins_rebalances_total",
+    help: "Partitions gained or lost.",
+    labelNames: ["group"],
+    registers: [this.registry],
+  })
+  readonly replaySeconds: Histogram<"service"> = new Histogram({
+    name: "reins_replay_seconds",
+    help: "Time from the assignment of a partition to its first decision.",
+    labelNames: ["service"],
+    buckets: [0.01, 0.05, 0.1, 0.5, 1, 2, 5, 10, 30, 60],
+    registers: [this.registry],
+  })
+  readonly performSeconds: Histogram<"service"> = new Histogram({
+    name: "reins_event_handle_seconds",
+    help: "Time from the beginning of an effect to its result.",
+    labelNames: ["service"],
+    buckets: [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 60, 300],
+    registers: [this.registry],
+  })
+  readonly tokens: Histogram<"gen_ai_operation_name" | "gen_ai_provider_name" | "gen_ai_request_model" | "gen_ai_token_type"> = new Histogram({
+    name: "gen_ai_client_token_usage",
+    help: "Tokens of a model call.",
+    labelNames: ["gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "gen_ai_token_type"],
+    buckets: [1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864],
+    registers: [this.registry],
+  })
+  readonly sessions: Gauge<"status"> = new Gauge({ name: "reins_sessions", help: "Sessions known to this process.", labelNames: ["status"], registers: [this.registry] })
+  readonly lag: Gauge<"group" | "topic" | "partition"> = new Gauge({
+    name: "reins_consumer_lag_records",
+    help: "Records of an owned partition that are not folded yet.",
+    labelNames: ["group", "topic", "partition"],
+    registers: [this.registry],
+  })
+
+  constructor(version: string) {
+    new Gauge({ name: "reins_build_info", help: "Always 1.", labelNames: ["version", "node"], registers: [this.registry] }).set({ version, node: process.versions.node }, 1)
+  }
+
+  /** Process metrics (memory, event loop); once per process, as they patch nothing but cost a timer. */
+  withDefaults(): this {
+    collectDefaultMetrics({ register: this.registry })
+    return this
+  }
+}

@@ -1,0 +1,92 @@
+import type { Envelope, SessionEvent, ToolDeclared, ToolEvent } from "@reins/events"
+import type { LogRecord } from "@reins/log"
+import type { Session, ToolCall } from "@reins/session"
+
+/** What a service reads and says, as data: the catalogue, the ACLs and the tests derive from it. */
+export interface Contract {
+  /** `tools`: the topics of every backend; `tools.<backend>`: of one. */
+  readonly reads: readonly string[]
+  readonly says: readonly string[]
+  /** Families whose unreadable records this service puts into the dead letters. */
+  readonly buries: readonly ("commands" | "sessions" | "tools")[]
+  /** The declared tools must be known before the first decision. */
+  readonly needsDeclarations: boolean
+}
+
+type WithoutEnvelope<E> = E extends unknown ? Omit<E, keyof Envelope> & { readonly causedBy?: string | null } : never
+/** A fact as a decision says it: the runtime stamps the envelope. */
+export type SessionDraft = WithoutEnvelope<SessionEvent>
+export type ToolDraft = WithoutEnvelope<ToolEvent>
+
+/** Where a draft goes: the session log, or the topic of a backend. */
+export type Draft = { readonly on: "sessions"; readonly event: SessionDraft } | { readonly on: "tools"; readonly backend: string; readonly event: ToolDraft }
+
+/** What ought to be true now. Intents of one `key` are the same intent: while it is under way it is not begun again. */
+export type Intent<Work = never> =
+  | ({ readonly do: "append"; readonly key: string } & Draft)
+  /** An effect outside. Begun at most once per key in a process, and only while membership is sure (design rules 3 and 7). */
+  | { readonly do: "perform"; readonly key: string; readonly work: Work }
+  /** Decide again at this log time. */
+  | { readonly do: "wake"; readonly at: number }
+
+/** What a decision may look at. Everything is a value; nothing here acts. */
+export interface View {
+  readonly sessionId: string
+  /** Log time. */
+  readonly now: number
+  readonly group: string
+  readonly instance: string
+  /** The session with what is appended but not yet read back: pure decisions chain on it (design rule 19). */
+  readonly session: Session
+  /** The session as read back: effects stand on it (design rule 3). */
+  readonly settled: Session
+  /** One past the newest record of `sessions` folded. */
+  readonly sessionsNext: number
+  /** A call on its backend's topic as read back; `ahead` with what is appended but not yet read back. */
+  toolCall(backend: string, toolUseId: string): ToolCall | undefined
+  toolCallAhead(backend: string, toolUseId: string): ToolCall | undefined
+  /** Every remembered call of this session on the topics followed. */
+  toolCalls(): Iterable<{ readonly backend: string; readonly call: ToolCall }>
+  declaration(backend: string, tool: string): ToolDeclared | undefined
+  /** Whether the instance has left its group for good; where unknown, this session is decided again once it is known. */
+  gone(group: string, instance: string): boolean
+  /** Whether this process has begun (or given up) the effect with this key. */
+  begun(key: string): boolean
+}
+
+/** How an effect speaks while it runs. */
+export interface Performing {
+  /** Aborted when the process must end before the effect does. */
+  readonly signal: AbortSignal
+  /** Says something on the way; lost if the process dies. */
+  progress(draft: Draft): void
+}
+
+/** What intake makes of one command. */
+export type Hearing =
+  | { readonly judged: "answer"; readonly sessionId: string; readonly tenant: string; readonly traceparent: string | null; readonly event: SessionDraft }
+  /** Nothing is to be said: it was answered before. */
+  | { readonly judged: "known" }
+  | { readonly judged: "forward"; readonly partition: number; readonly headers: Readonly<Record<string, string>>; readonly key: string }
+  | { readonly judged: "bury"; readonly reason: string; readonly message: string }
+
+/** A service: what it hears, what ought to follow, and the one way in which it touches the world. */
+export interface Service<Work = never> {
+  /** Its folder under `services/`. */
+  readonly name: string
+  readonly contract: Contract
+  /** Pure and re-entrant. */
+  decide?(view: View): readonly Intent<Work>[]
+  /** The effect; what it says is appended until it stands. It must not throw: a failure is a fact. */
+  perform?(work: Work, performing: Performing): Promise<readonly Draft[]>
+  /** What to say about the claims on this session that this process made and has not begun, now that it lost them. */
+  giveUp?(view: View): readonly Draft[]
+  /** Judges one command; `view` shows the session that it is for. */
+  hear?(record: LogRecord, view: (sessionId: string) => View): Hearing
+  /** Effects at the same time; further ones wait. */
+  readonly concurrency?: number
+}
+
+/** A service whose work the host need not know. */
+// biome-ignore lint/suspicious/noExplicitAny: the host hands back to a service only what that service gave it.
+export type AnyService = Service<any>

@@ -1,0 +1,86 @@
+import type { Clock } from "./clock.ts"
+
+interface Due<T> {
+  readonly at: number
+  readonly what: T
+}
+
+/** Due times in a heap with one real timer under it. A wake-up may come for something that is no longer due: deciding again does no harm. */
+export class Timers<T> {
+  readonly #clock: Clock
+  readonly #now: () => number
+  readonly #fire: (what: T) => void
+  readonly #heap: Due<T>[] = []
+  #cancel: (() => void) | undefined
+  #armedFor = Number.POSITIVE_INFINITY
+
+  constructor(clock: Clock, now: () => number, fire: (what: T) => void) {
+    this.#clock = clock
+    this.#now = now
+    this.#fire = fire
+  }
+
+  set(at: number, what: T): void {
+    this.#heap.push({ at, what })
+    let child = this.#heap.length - 1
+    while (child > 0) {
+      const parent = (child - 1) >> 1
+      if (this.#at(parent) <= this.#at(child)) break
+      this.#swap(parent, child)
+      child = parent
+    }
+    this.#arm()
+  }
+
+  stop(): void {
+    this.#cancel?.()
+    this.#heap.length = 0
+    this.#armedFor = Number.POSITIVE_INFINITY
+  }
+
+  #arm(): void {
+    const first = this.#heap[0]
+    if (first === undefined || first.at >= this.#armedFor) return
+    this.#cancel?.()
+    this.#armedFor = first.at
+    this.#cancel = this.#clock.after(first.at - this.#now() + 1, () => this.#run())
+  }
+
+  #run(): void {
+    this.#armedFor = Number.POSITIVE_INFINITY
+    const now = this.#now()
+    const due: T[] = []
+    while (this.#heap[0] !== undefined && this.#heap[0].at <= now) due.push(this.#pop().what)
+    for (const what of due) this.#fire(what)
+    this.#arm()
+  }
+
+  #pop(): Due<T> {
+    const first = this.#heap[0] as Due<T>
+    const last = this.#heap.pop() as Due<T>
+    if (this.#heap.length > 0) {
+      this.#heap[0] = last
+      let parent = 0
+      for (;;) {
+        const left = 2 * parent + 1
+        let least = parent
+        if (left < this.#heap.length && this.#at(left) < this.#at(least)) least = left
+        if (left + 1 < this.#heap.length && this.#at(left + 1) < this.#at(least)) least = left + 1
+        if (least === parent) break
+        this.#swap(parent, least)
+        parent = least
+      }
+    }
+    return first
+  }
+
+  #at(index: number): number {
+    return (this.#heap[index] as Due<T>).at
+  }
+
+  #swap(a: number, b: number): void {
+    const held = this.#heap[a] as Due<T>
+    this.#heap[a] = this.#heap[b] as Due<T>
+    this.#heap[b] = held
+  }
+}
