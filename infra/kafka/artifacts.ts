@@ -1,8 +1,9 @@
 import { spawn } from "node:child_process"
-import { mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, existsSync, writeFileSync } from "node:fs"
-import { homedir } from "node:os"
-import { delimiter, join } from "node:path"
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs"
+import { basename, dirname, join } from "node:path"
 import { DatabaseSync } from "node:sqlite"
+import { readConfig } from "./config.ts"
+import { LocalKafkaError } from "./failure.ts"
 
 const kafkaVersion = "4.2.1"
 const log4jVersion = "2.25.5"
@@ -10,18 +11,14 @@ const apicurioVersion = "3.3.3"
 const dependencyPlugin = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1"
 const downloadTimeoutMs = 10 * 60_000
 
-export function cacheFolder(env: NodeJS.ProcessEnv = process.env): string {
-  const base = env["XDG_CACHE_HOME"]
-  return join(base !== undefined && base !== "" ? base : join(homedir(), ".cache"), "reins")
-}
+export const kafkaFolder = (): string => join(readConfig().cacheFolder, `kafka-${kafkaVersion}`)
+export const registryFolder = (): string => join(readConfig().cacheFolder, `apicurio-${apicurioVersion}`)
 
-export const kafkaFolder = (): string => join(cacheFolder(), `kafka-${kafkaVersion}`)
-export const registryFolder = (): string => join(cacheFolder(), `apicurio-${apicurioVersion}`)
-
-export function findMaven(env: NodeJS.ProcessEnv = process.env): string | undefined {
-  const names = process.platform === "win32" ? ["mvn.cmd"] : ["mvn"]
-  const folders = (env["PATH"] ?? "").split(delimiter)
-  return folders.flatMap((folder) => names.map((name) => join(folder, name))).find((file) => existsSync(file))
+export function findMaven(): string | undefined {
+  const name = process.platform === "win32" ? "mvn.cmd" : "mvn"
+  return readConfig()
+    .pathFolders.map((folder) => join(folder, name))
+    .find((file) => existsSync(file))
 }
 
 /** The broker's jars, downloaded on first use. */
@@ -59,10 +56,15 @@ export function registryJar(): Promise<string> {
  */
 export async function cached(folder: string, fill: (folder: string) => Promise<void>): Promise<string> {
   if (existsSync(folder)) return folder
-  mkdirSync(cacheFolder(), { recursive: true })
-  return await locked(async () => {
+  const parent = dirname(folder)
+  mkdirSync(parent, { recursive: true })
+  return await locked(`${folder}.lock`, async () => {
     if (existsSync(folder)) return folder
-    const partial = mkdtempSync(join(cacheFolder(), "partial-"))
+    // We hold the lock, so what is half filled was left by a process that was killed.
+    for (const name of readdirSync(parent).filter((name) => name.startsWith(`${basename(folder)}.partial-`))) {
+      rmSync(join(parent, name), { recursive: true, force: true })
+    }
+    const partial = mkdtempSync(`${folder}.partial-`)
     try {
       await fill(partial)
       renameSync(partial, folder)
@@ -75,8 +77,8 @@ export async function cached(folder: string, fill: (folder: string) => Promise<v
 }
 
 /** One process at a time. SQLite's file lock is the operating system's, so a killed holder holds nothing. */
-async function locked<T>(work: () => Promise<T>): Promise<T> {
-  const database = new DatabaseSync(join(cacheFolder(), "lock.sqlite"))
+async function locked<T>(file: string, work: () => Promise<T>): Promise<T> {
+  const database = new DatabaseSync(file)
   try {
     const deadline = performance.now() + downloadTimeoutMs
     for (;;) {
@@ -96,7 +98,9 @@ async function locked<T>(work: () => Promise<T>): Promise<T> {
 
 function maven(folder: string, args: readonly string[]): Promise<void> {
   const command = findMaven()
-  if (command === undefined) return Promise.reject(new Error("There is no mvn on the PATH."))
+  if (command === undefined) {
+    return Promise.reject(new LocalKafkaError("kafka-not-available", "There is no mvn on the PATH."))
+  }
   return new Promise((resolve, reject) => {
     const child = spawn(command, ["-q", "-B", ...args], {
       cwd: folder,
@@ -113,7 +117,7 @@ function maven(folder: string, args: readonly string[]): Promise<void> {
     child.once("error", reject)
     child.once("close", (code) => {
       if (code === 0) resolve()
-      else reject(new Error(`Maven could not fetch what ${folder} needs:\n${output.trim()}`))
+      else reject(new LocalKafkaError("kafka-not-available", `Maven could not fetch Kafka:\n${output.trim()}`))
     })
   })
 }

@@ -1,22 +1,23 @@
 import { spawnSync } from "node:child_process"
 import { existsSync, readdirSync, readFileSync } from "node:fs"
 import { homedir } from "node:os"
-import { delimiter, join } from "node:path"
+import { join } from "node:path"
+import { readConfig } from "./config.ts"
 
-export type Java = { readonly command: string; readonly major: number }
+export type Java = { readonly command: string; readonly version: string; readonly major: number }
 
 /** Every Java on this machine, the newest first: the broker starts fastest on the newest, and the registry needs 21. */
-export function findJavas(env: NodeJS.ProcessEnv = process.env): readonly Java[] {
-  const named = [env["JAVA_HOME"], env["JDK_HOME"]].filter((home) => home !== undefined && home !== "")
+export function findJavas(config: Pick<ReturnType<typeof readConfig>, "javaHomes" | "pathFolders"> = readConfig()): readonly Java[] {
+  const homes = [...config.javaHomes, ...homesBelowCommonFolders()]
   const commands = [
-    ...[...named, ...homesBelowCommonFolders()].map((home) => join(String(home), "bin", javaName)),
-    ...(env["PATH"] ?? "").split(delimiter).map((folder) => join(folder, javaName)),
+    ...homes.map((home) => join(home, "bin", javaName)),
+    ...config.pathFolders.map((folder) => join(folder, javaName)),
   ]
   const found: Java[] = []
   for (const command of new Set(commands)) {
     if (!existsSync(command)) continue
-    const major = majorVersion(command)
-    if (major !== undefined) found.push({ command, major })
+    const version = readVersion(command)
+    if (version !== undefined) found.push({ command, version, major: majorOf(version) })
   }
   return found.sort((a, b) => b.major - a.major)
 }
@@ -44,7 +45,7 @@ function homesBelowCommonFolders(): readonly string[] {
   })
 }
 
-function majorVersion(command: string): number | undefined {
+function readVersion(command: string): string | undefined {
   // The release file answers without a JVM start; a bare `java` on the PATH has none beside it.
   let text = ""
   try {
@@ -53,9 +54,11 @@ function majorVersion(command: string): number | undefined {
     const run = spawnSync(command, ["-version"], { encoding: "utf8", timeout: 20_000 })
     text = `${run.stderr}${run.stdout}`
   }
-  const match = /(?:JAVA_VERSION=|version )"(\d+)(?:\.(\d+))?/.exec(text)
-  if (match === null) return undefined
-  const [, first, second] = match
-  // Before 9 the major version stood second: 1.8.
+  return /(?:JAVA_VERSION=|version )"([\w.+-]+)"/.exec(text)?.[1]
+}
+
+/** Before 9 the major version stood second: 1.8. */
+function majorOf(version: string): number {
+  const [first = "", second = ""] = version.split(/[.+_-]/)
   return Number(first === "1" ? second : first)
 }

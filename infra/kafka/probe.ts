@@ -26,19 +26,19 @@ export async function describeCluster(host: string, port: number, timeoutMs: num
   }
 }
 
-/** Waits until every one of `ports` answers and sees all of `brokers` and a controller. */
+/** Waits until every one of `ports` answers and sees all of `ids` and a controller. */
 export async function clusterReady(
   ports: readonly number[],
-  brokers: number,
+  ids: readonly number[],
   timeoutMs: number,
   gaveUp: () => string | undefined,
 ): Promise<void> {
   await eventually(timeoutMs, gaveUp, async () => {
     for (const port of ports) {
       const view = await describeCluster("127.0.0.1", port, 2_000)
-      if (view.brokerIds.length < brokers || view.controllerId === controllerUnknown) {
-        throw new Error(`The broker on port ${port} sees ${view.brokerIds.length} of ${brokers} brokers.`)
-      }
+      const unseen = ids.filter((id) => !view.brokerIds.includes(id))
+      if (unseen.length > 0) throw new Error(`The broker on port ${port} does not see broker ${unseen.join(", ")}.`)
+      if (view.controllerId === controllerUnknown) throw new Error(`The broker on port ${port} sees no controller.`)
     }
   })
 }

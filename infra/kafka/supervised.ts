@@ -1,16 +1,20 @@
 import { type ChildProcess, fork } from "node:child_process"
 import { fileURLToPath } from "node:url"
+import { inheritedEnv } from "./config.ts"
 import type { Estate, Order, Report } from "./supervisor.ts"
 
 export type SupervisedProcess = {
   readonly pid: number
   /** Why it ended, or undefined while it runs. */
   readonly endedBecause: string | undefined
+  /** Whoever asks for it keeps our event loop alive until then. */
   readonly ended: Promise<string>
 }
 
 export type Supervisor = {
   start(order: Omit<Order, "kind" | "id">): Promise<SupervisedProcess>
+  /** The folder is not to be removed after all. */
+  keep(): void
   /** Ends every process that is left and the supervisor itself. */
   close(): Promise<void>
 }
@@ -21,13 +25,11 @@ export type Supervisor = {
  */
 export function startSupervisor(removeFolder: string | undefined): Supervisor {
   const file = fileURLToPath(new URL("./supervisor.ts", import.meta.url))
-  // NODE_OPTIONS and the flags of a test runner are meant for us, not for it.
-  const { NODE_OPTIONS: _options, NODE_TEST_CONTEXT: _context, ...env } = process.env
   const supervisor = fork(file, [], {
     detached: true,
     stdio: ["ignore", "ignore", "inherit", "ipc"],
     execArgv: [],
-    env,
+    env: inheritedEnv(),
   })
   const processes = new Map<number, { pid: number; settle(report: Report): void }>()
   let waiting = 0
@@ -87,6 +89,9 @@ export function startSupervisor(removeFolder: string | undefined): Supervisor {
       tell(supervisor, { ...order, kind: "start", id })
       return heldAlive(started.promise)
     },
+    keep() {
+      tell(supervisor, { kind: "estate", removeFolder: undefined })
+    },
     async close() {
       if (supervisor.exitCode !== null || supervisor.signalCode !== null) return
       const exited = new Promise<void>((resolve) => supervisor.once("exit", () => resolve()))
@@ -98,10 +103,8 @@ export function startSupervisor(removeFolder: string | undefined): Supervisor {
 }
 
 function tell(supervisor: ChildProcess, message: Order | Estate): void {
-  supervisor.send(message, (error) => {
-    // A supervisor that is gone is reported by its exit, to every process it had.
-    if (error !== null) supervisor.emit("exit")
-  })
+  // A supervisor that is gone says so by its exit, to everyone who waits for one of its processes.
+  supervisor.send(message, () => undefined)
 }
 
 function hold(supervisor: ChildProcess): void {
