@@ -43,7 +43,11 @@ export const toolGiven = z.strictObject({
   backend: backendName,
   description: z.string().max(20_000).optional(),
   effect: effectClass.optional(),
-  timeoutMs: z.int().min(1).max(24 * 3_600_000).optional(),
+  timeoutMs: z
+    .int()
+    .min(1)
+    .max(24 * 3_600_000)
+    .optional(),
   inputSchema: z.record(z.string(), z.unknown()).optional(),
   sideEffects: z.string().max(2000).optional(),
   http: httpSettings.optional(),
@@ -63,7 +67,11 @@ export const agentGiven = z.strictObject({
       turns: z.int().min(1).max(1_000_000).optional(),
       toolCalls: z.int().min(0).max(1_000_000).optional(),
       outputTokens: z.int().min(1).max(1_000_000_000).optional(),
-      wallClockMs: z.int().min(1).max(365 * 86_400_000).optional(),
+      wallClockMs: z
+        .int()
+        .min(1)
+        .max(365 * 86_400_000)
+        .optional(),
     })
     .default({}),
 })

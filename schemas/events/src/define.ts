@@ -78,7 +78,11 @@ export const command = <T extends string, F extends Fields>(given: {
   fields: F
   example: z.infer<z.ZodObject<F>>
 }) => {
-  const schema = z.object({ commandId: z.string().min(1).max(200).nullish(), sessionId: z.string().min(1).max(200).nullish(), ...given.fields })
+  const schema = z.object({
+    commandId: z.string().min(1).max(200).nullish(),
+    sessionId: z.string().min(1).max(200).nullish(),
+    ...given.fields,
+  })
   return {
     type: given.type,
     family: "commands" as const,
@@ -87,6 +91,8 @@ export const command = <T extends string, F extends Fields>(given: {
     saidBy: ["anyone"] as const,
     heardBy: ["intake"] as const,
     schema,
-    example: { type: given.type, commandId: "any-unique-string", sessionId: "sesn_my1", ...given.example } as unknown as z.infer<typeof schema> & { readonly type: T },
+    example: { type: given.type, commandId: "any-unique-string", sessionId: "sesn_my1", ...given.example } as unknown as z.infer<
+      typeof schema
+    > & { readonly type: T },
   }
 }

@@ -4,7 +4,8 @@ import { count, durationMs, json, sha256 } from "./fields.ts"
 
 export const modelRequested = sessionFact({
   type: "model.requested",
-  meaning: "The claim on one model call: who asks, on which conversation, with which exact body. Read back as accepted before the call is made.",
+  meaning:
+    "The claim on one model call: who asks, on which conversation, with which exact body. Read back as accepted before the call is made.",
   saidBy: ["llm-invoker"],
   heardBy: ["llm-invoker"],
   fields: {

@@ -5,7 +5,8 @@ import { count, durationMs, effectClass, json, sha256 } from "./fields.ts"
 /** On `sessions`: the decision to run a call. */
 export const toolCallDispatched = sessionFact({
   type: "tool-call.dispatched",
-  meaning: "The decision to run a call: which attempt, on which backend, of which effect class, until when. Read back before anything is sent.",
+  meaning:
+    "The decision to run a call: which attempt, on which backend, of which effect class, until when. Read back before anything is sent.",
   saidBy: ["tool-router"],
   heardBy: ["tool-router"],
   fields: {

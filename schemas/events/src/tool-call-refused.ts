@@ -3,7 +3,8 @@ import { sessionFact } from "./define.ts"
 
 export const toolCallRefused = sessionFact({
   type: "tool-call.refused",
-  meaning: "A call that never leaves: unknown tool, invalid arguments, no authority, over quota. The model reads the message and can mend it.",
+  meaning:
+    "A call that never leaves: unknown tool, invalid arguments, no authority, over quota. The model reads the message and can mend it.",
   saidBy: ["tool-router"],
   heardBy: ["llm-invoker"],
   fields: {

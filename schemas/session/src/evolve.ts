@@ -38,7 +38,14 @@ export function evolve(session: Session, event: SessionEvent, at: Position): Ste
 export const absent: Absent = { phase: "absent", commands: noCommands }
 
 /** Facts that answer an attempt: of a closed one they are late, not superseded. */
-const results = new Set<SessionEvent["type"]>(["model.responded", "model.failed", "tool-call.completed", "tool-call.failed", "tool-call.timed-out", "tool-call.outcome-unknown"])
+const results = new Set<SessionEvent["type"]>([
+  "model.responded",
+  "model.failed",
+  "tool-call.completed",
+  "tool-call.failed",
+  "tool-call.timed-out",
+  "tool-call.outcome-unknown",
+])
 
 function refuse(session: Session, event: SessionEvent): Step {
   return { session, verdict: results.has(event.type) ? "late" : "superseded" }
@@ -147,11 +154,49 @@ function stamped<K extends Known>(known: K, at: Position): K {
 
 /** The parts of a running session that outlive its phase. */
 function knownOf(session: Running | Parked): Known {
-  const { sessionId, tenant, agent, startedAt, changedAt, commands, traceparent, conversation, queued, calls, response, turns, toolCalls, usage, limitReached, breach } = session
-  return { sessionId, tenant, agent, startedAt, changedAt, commands, traceparent, conversation, queued, calls, response, turns, toolCalls, usage, limitReached, breach }
+  const {
+    sessionId,
+    tenant,
+    agent,
+    startedAt,
+    changedAt,
+    commands,
+    traceparent,
+    conversation,
+    queued,
+    calls,
+    response,
+    turns,
+    toolCalls,
+    usage,
+    limitReached,
+    breach,
+  } = session
+  return {
+    sessionId,
+    tenant,
+    agent,
+    startedAt,
+    changedAt,
+    commands,
+    traceparent,
+    conversation,
+    queued,
+    calls,
+    response,
+    turns,
+    toolCalls,
+    usage,
+    limitReached,
+    breach,
+  }
 }
 
-function heardMessage(session: Known, event: SessionEventOf<"message.received">, at: Position): Pick<Known, "queued" | "commands" | "traceparent" | "changedAt"> {
+function heardMessage(
+  session: Known,
+  event: SessionEventOf<"message.received">,
+  at: Position,
+): Pick<Known, "queued" | "commands" | "traceparent" | "changedAt"> {
   return {
     queued: [...session.queued, { eventId: event.eventId, content: event.content }],
     commands: hear(session.commands, event.commandId),
@@ -164,18 +209,34 @@ function heardMessage(session: Known, event: SessionEventOf<"message.received">,
 function closed(call: Call): Call {
   if (call.state.is === "done") return call
   const ran = call.state.is === "dispatched" || call.attempt > 0
-  const content = ran ? "Interrupted. The call had been dispatched and may have run; its outcome is unknown." : "Interrupted before it was dispatched. It was not run."
+  const content = ran
+    ? "Interrupted. The call had been dispatched and may have run; its outcome is unknown."
+    : "Interrupted before it was dispatched. It was not run."
   return { ...call, state: { is: "done", content: JSON.stringify(content), isError: true } }
 }
 
 function interrupted(session: Running, commandId: string, at: Position): Running {
   const commands = hear(session.commands, commandId)
   if (session.phase === "idle") return { ...stamped(session, at), commands }
-  return { ...knownOf(session), phase: "settling", reason: "interrupted", calls: session.calls.map(closed), commands, changedAt: at.timestamp }
+  return {
+    ...knownOf(session),
+    phase: "settling",
+    reason: "interrupted",
+    calls: session.calls.map(closed),
+    commands,
+    changedAt: at.timestamp,
+  }
 }
 
 function ended(session: Running | Parked, commandId: string, at: Position): Ended {
-  return { ...knownOf(session), phase: "ended", calls: session.calls.map(closed), queued: [], commands: hear(session.commands, commandId), changedAt: at.timestamp }
+  return {
+    ...knownOf(session),
+    phase: "ended",
+    calls: session.calls.map(closed),
+    queued: [],
+    commands: hear(session.commands, commandId),
+    changedAt: at.timestamp,
+  }
 }
 
 function parked(session: Running, event: SessionEventOf<"session.parked">, at: Position): Parked {
@@ -221,8 +282,10 @@ function requested(session: Running, event: SessionEventOf<"model.requested">, a
     if (!next || !replaces || event.conversationDigest !== digestOf(session.conversation)) return refuse(session, event)
     return accept({ ...stamped(session, at), request: attemptOf(event, request.failures, at) })
   }
-  const due = session.phase === "idle" ? session.wake && session.queued.length > 0 : session.phase === "awaiting-tools" && allDone(session.calls)
-  if (!due || event.turn !== session.turns + 1 || event.attempt !== 1 || event.replaces !== null || event.takes > session.queued.length) return refuse(session, event)
+  const due =
+    session.phase === "idle" ? session.wake && session.queued.length > 0 : session.phase === "awaiting-tools" && allDone(session.calls)
+  if (!due || event.turn !== session.turns + 1 || event.attempt !== 1 || event.replaces !== null || event.takes > session.queued.length)
+    return refuse(session, event)
   const conversation = conversationWith(session, event.takes)
   // E3
   if (event.conversationDigest !== digestOf(conversation)) return refuse(session, event)
@@ -268,9 +331,11 @@ function toolUses(content: string): readonly ToolUse[] | string {
 
 function responded(session: Running, event: SessionEventOf<"model.responded">, at: Position): Step {
   // E4
-  if (session.phase !== "awaiting-model" || session.request.state.is !== "open" || session.request.claim !== event.claim) return refuse(session, event)
+  if (session.phase !== "awaiting-model" || session.request.state.is !== "open" || session.request.claim !== event.claim)
+    return refuse(session, event)
   const uses = toolUses(event.content)
-  if (typeof uses === "string") return { session: { ...session, breach: `${event.eventId} (model.responded) cannot be used: ${uses}.` }, verdict: "superseded" }
+  if (typeof uses === "string")
+    return { session: { ...session, breach: `${event.eventId} (model.responded) cannot be used: ${uses}.` }, verdict: "superseded" }
   const run = event.stopReason === "tool_use"
   const known: Known = {
     ...knownOf(session),
@@ -285,7 +350,11 @@ function responded(session: Running, event: SessionEventOf<"model.responded">, a
       // A call in a response that was cut off may be cut off itself: it is answered, never run.
       state: run
         ? { is: "wanted", notBefore: 0 }
-        : { is: "done", content: JSON.stringify(`Not run: the response ended with ${event.stopReason ?? "no stop reason"}.`), isError: true },
+        : {
+            is: "done",
+            content: JSON.stringify(`Not run: the response ended with ${event.stopReason ?? "no stop reason"}.`),
+            isError: true,
+          },
     })),
     usage: {
       inputTokens: session.usage.inputTokens + event.usage.inputTokens,
@@ -315,18 +384,32 @@ function reasonOf(stopReason: string | null): IdleReason {
 const uncounted = new Set(["given_up"])
 
 function modelFailed(session: Running, event: SessionEventOf<"model.failed">, at: Position): Step {
-  if (session.phase !== "awaiting-model" || session.request.state.is !== "open" || session.request.claim !== event.claim) return refuse(session, event)
+  if (session.phase !== "awaiting-model" || session.request.state.is !== "open" || session.request.claim !== event.claim)
+    return refuse(session, event)
   return accept({
     ...stamped(session, at),
     request: {
       ...session.request,
       failures: session.request.failures + (uncounted.has(event.kind) ? 0 : 1),
-      state: { is: "failed", kind: event.kind, message: event.message, retryable: event.retryable, notBefore: at.timestamp + event.retryAfterMs },
+      state: {
+        is: "failed",
+        kind: event.kind,
+        message: event.message,
+        retryable: event.retryable,
+        notBefore: at.timestamp + event.retryAfterMs,
+      },
     },
   })
 }
 
-type CallEvent = SessionEventOf<"tool-call.refused" | "tool-call.dispatched" | "tool-call.completed" | "tool-call.failed" | "tool-call.timed-out" | "tool-call.outcome-unknown">
+type CallEvent = SessionEventOf<
+  | "tool-call.refused"
+  | "tool-call.dispatched"
+  | "tool-call.completed"
+  | "tool-call.failed"
+  | "tool-call.timed-out"
+  | "tool-call.outcome-unknown"
+>
 
 function onCall(session: Running, event: CallEvent, at: Position): Step {
   if (session.phase !== "awaiting-tools") return refuse(session, event)
@@ -388,7 +471,6 @@ function callAfter(session: Known, call: Call, event: CallEvent, at: Position): 
   }
 }
 
-
 function idled(session: Running, event: SessionEventOf<"session.idled">, at: Position): Step {
   if (event.turn !== session.turns || !mayIdle(session, event.reason)) return refuse(session, event)
   const reason = event.reason as IdleReason
@@ -408,7 +490,10 @@ function mayIdle(session: Running, reason: string): boolean {
     case "settling":
       return reason === session.reason
     case "awaiting-model":
-      return session.request.state.is === "failed" && ["retries_exhausted", "model_error", "context_window_exceeded", "limit_reached"].includes(reason)
+      return (
+        session.request.state.is === "failed" &&
+        ["retries_exhausted", "model_error", "context_window_exceeded", "limit_reached"].includes(reason)
+      )
     case "awaiting-tools":
       return reason === "limit_reached" && allDone(session.calls)
     case "idle":
@@ -417,4 +502,3 @@ function mayIdle(session: Running, reason: string): boolean {
       return session satisfies never
   }
 }
-

@@ -13,7 +13,7 @@ export interface Call {
   /** Attempts that failed and are to count against the retries. */
   readonly failures: number
   readonly state:
-    | { readonly is: "wanted"; /** Log time before which it is not dispatched again. */ readonly notBefore: number }
+    | { readonly is: "wanted" /** Log time before which it is not dispatched again. */; readonly notBefore: number }
     | {
         readonly is: "dispatched"
         readonly eventId: string
@@ -25,7 +25,7 @@ export interface Call {
         /** Offset of the decision on `sessions`. */
         readonly offset: number
       }
-    | { readonly is: "done"; /** Content for the tool_result, as JSON text. */ readonly content: string; readonly isError: boolean }
+    | { readonly is: "done" /** Content for the tool_result, as JSON text. */; readonly content: string; readonly isError: boolean }
 }
 
 /** A message that waits for the next model request. */

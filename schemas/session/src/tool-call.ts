@@ -66,16 +66,35 @@ export function evolveToolCall(call: ToolCall | undefined, event: ToolEvent, at:
     case "tool-call.cancelled":
       return cancelled(call, event, at)
     case "tool-call.claimed": {
-      if (call === undefined || call.dispatch === null || event.attempt !== call.attempt || call.cancelled !== null || call.finished !== null) return { call, verdict: "superseded" }
-      const fits = event.replaces === null ? call.claim === null && at.timestamp <= call.deadlineAt : call.claim !== null && call.claim.claim === event.replaces
+      if (
+        call === undefined ||
+        call.dispatch === null ||
+        event.attempt !== call.attempt ||
+        call.cancelled !== null ||
+        call.finished !== null
+      )
+        return { call, verdict: "superseded" }
+      const fits =
+        event.replaces === null
+          ? call.claim === null && at.timestamp <= call.deadlineAt
+          : call.claim !== null && call.claim.claim === event.replaces
       if (!fits) return { call, verdict: "superseded" }
       return { call: { ...call, claim: { claim: event.eventId, group: event.group, instance: event.instance } }, verdict: "accepted" }
     }
     case "tool-call.finished": {
-      if (call === undefined || call.dispatch === null || event.attempt !== call.attempt || call.finished !== null) return { call, verdict: "late" }
+      if (call === undefined || call.dispatch === null || event.attempt !== call.attempt || call.finished !== null)
+        return { call, verdict: "late" }
       if (needsClaim(call.dispatch.effect) && (call.claim === null || call.claim.claim !== event.claim)) return { call, verdict: "late" }
       const { outcome, content, isError, kind, message, effect, retryAfterMs } = event
-      return { call: { ...call, finished: { eventId: event.eventId, result: { outcome, content, isError, kind, message, effect, retryAfterMs } } }, verdict: "accepted" }
+      // The dispatch has served: what is remembered of a finished call is small.
+      return {
+        call: {
+          ...call,
+          dispatch: null,
+          finished: { eventId: event.eventId, result: { outcome, content, isError, kind, message, effect, retryAfterMs } },
+        },
+        verdict: "accepted",
+      }
     }
     case "tool-call.progressed":
       return { call, verdict: call === undefined || event.attempt !== call.attempt || call.finished !== null ? "late" : "accepted" }
@@ -127,7 +146,12 @@ function cancelled(call: ToolCall | undefined, event: ToolEventOf<"tool-call.can
     }
     return {
       verdict: "accepted",
-      call: { ...base, cancelledAhead: [...base.cancelledAhead, event.attempt], deadlineAt: Math.max(base.deadlineAt, event.deadlineAt), lastOffset: at.offset },
+      call: {
+        ...base,
+        cancelledAhead: [...base.cancelledAhead, event.attempt],
+        deadlineAt: Math.max(base.deadlineAt, event.deadlineAt),
+        lastOffset: at.offset,
+      },
     }
   }
   if (event.attempt < call.attempt || call.finished !== null || call.cancelled !== null) return { call, verdict: "superseded" }

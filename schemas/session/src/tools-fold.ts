@@ -5,6 +5,7 @@ import { evolveToolCall, type ToolCall } from "./tool-call.ts"
 /** The fold of one partition of `tools.<backend>`. */
 export class ToolsFold {
   readonly #sessions = new Map<string, Map<string, ToolCall>>()
+  readonly #open = new Map<string, Map<string, ToolCall>>()
   /** Newest log time read. */
   timestamp = 0
 
@@ -12,25 +13,24 @@ export class ToolsFold {
     return this.#sessions.get(sessionId)?.get(toolUseId)
   }
 
-  ofSession(sessionId: string): Iterable<ToolCall> {
-    return this.#sessions.get(sessionId)?.values() ?? []
+  /** The calls of a session that are dispatched, not finished and not cancelled: what someone may still have to act on. */
+  openOf(sessionId: string): Iterable<ToolCall> {
+    return this.#open.get(sessionId)?.values() ?? []
   }
 
-  sessionIds(): Iterable<string> {
-    return this.#sessions.keys()
+  /** Sessions with open calls. */
+  openSessions(): Iterable<string> {
+    return this.#open.keys()
   }
 
   apply(event: ToolEvent, at: Position): Verdict {
     if (at.timestamp > this.timestamp) this.timestamp = at.timestamp
-    let calls = this.#sessions.get(event.sessionId)
-    const before = calls?.get(event.toolUseId)
+    const before = this.#sessions.get(event.sessionId)?.get(event.toolUseId)
     const { call, verdict } = evolveToolCall(before, event, at)
     if (call !== before && call !== undefined) {
-      if (calls === undefined) {
-        calls = new Map()
-        this.#sessions.set(event.sessionId, calls)
-      }
-      calls.set(event.toolUseId, call)
+      put(this.#sessions, call)
+      if (isOpen(call)) put(this.#open, call)
+      else remove(this.#open, call)
     }
     return verdict
   }
@@ -40,7 +40,7 @@ export class ToolsFold {
    * Returns the low watermark: the oldest offset still needed, never between two copies of one dispatch.
    */
   forget(next: number, marginMs: number): number {
-    const needed = (call: ToolCall): boolean => this.timestamp <= call.deadlineAt + marginMs || (call.dispatch !== null && call.finished === null && call.cancelled === null)
+    const needed = (call: ToolCall): boolean => this.timestamp <= call.deadlineAt + marginMs || isOpen(call)
     let watermark = next
     const spans: ToolCall[] = []
     for (const calls of this.#sessions.values()) {
@@ -59,11 +59,24 @@ export class ToolsFold {
       }
     }
     for (const call of spans) {
-      if (call.lastOffset >= watermark) continue
-      const calls = this.#sessions.get(call.sessionId)
-      calls?.delete(call.toolUseId)
-      if (calls?.size === 0) this.#sessions.delete(call.sessionId)
+      if (call.lastOffset < watermark) remove(this.#sessions, call)
     }
     return watermark
   }
+}
+
+function isOpen(call: ToolCall): boolean {
+  return call.dispatch !== null && call.finished === null && call.cancelled === null
+}
+
+function put(index: Map<string, Map<string, ToolCall>>, call: ToolCall): void {
+  const calls = index.get(call.sessionId)
+  if (calls === undefined) index.set(call.sessionId, new Map([[call.toolUseId, call]]))
+  else calls.set(call.toolUseId, call)
+}
+
+function remove(index: Map<string, Map<string, ToolCall>>, call: ToolCall): void {
+  const calls = index.get(call.sessionId)
+  calls?.delete(call.toolUseId)
+  if (calls?.size === 0) index.delete(call.sessionId)
 }

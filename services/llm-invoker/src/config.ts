@@ -24,4 +24,10 @@ export interface InvokerLimits {
   readonly concurrency: number
 }
 
-export const defaultInvokerLimits: InvokerLimits = { deadlineMs: 600_000, deadlineMarginMs: 5_000, failuresMax: 6, attemptsMax: 20, concurrency: 512 }
+export const defaultInvokerLimits: InvokerLimits = {
+  deadlineMs: 600_000,
+  deadlineMarginMs: 5_000,
+  failuresMax: 6,
+  attemptsMax: 20,
+  concurrency: 512,
+}

@@ -1,6 +1,16 @@
 import type { IdleReason } from "@reins/events"
 import type { Draft, Intent, SessionDraft, View } from "@reins/runtime"
-import { type AwaitingModel, allDone, bodyVersion, conversationWith, digestOf, type Known, type Session, requestBodyHash, requestParameters } from "@reins/session"
+import {
+  type AwaitingModel,
+  allDone,
+  bodyVersion,
+  conversationWith,
+  digestOf,
+  type Known,
+  type Session,
+  requestBodyHash,
+  requestParameters,
+} from "@reins/session"
 import type { InvokerLimits } from "./config.ts"
 
 /** One model call: the session as its accepted claim left it. */
@@ -61,7 +71,8 @@ function limitReached(session: Known, now: number): string | null {
   const { limits } = session.agent
   if (session.limitReached) return `The session has made its ${limits.toolCalls} tool calls.`
   if (session.turns >= limits.turns) return `The session has had its ${limits.turns} turns.`
-  if (session.usage.outputTokens >= limits.outputTokens) return `The session has used ${session.usage.outputTokens} of its ${limits.outputTokens} output tokens.`
+  if (session.usage.outputTokens >= limits.outputTokens)
+    return `The session has used ${session.usage.outputTokens} of its ${limits.outputTokens} output tokens.`
   if (now - session.startedAt >= limits.wallClockMs) return `The session began more than ${limits.wallClockMs} ms ago.`
   return null
 }
@@ -71,14 +82,16 @@ function whileAsking(view: View, session: AwaitingModel, limits: InvokerLimits):
   if (request.state.is === "failed") {
     const { kind, message, retryable, notBefore } = request.state
     if (!retryable) return [idle(session, kind === "request_too_large" ? "context_window_exceeded" : "model_error", message)]
-    if (request.failures >= limits.failuresMax || request.attempt >= limits.attemptsMax) return [idle(session, "retries_exhausted", message)]
+    if (request.failures >= limits.failuresMax || request.attempt >= limits.attemptsMax)
+      return [idle(session, "retries_exhausted", message)]
     if (view.now < notBefore) return [{ do: "wake", at: notBefore }]
     return [again(view, session, null, limits)]
   }
   const closesAt = request.deadlineAt + limits.deadlineMarginMs
   if (view.now > closesAt) return [fail(session, "deadline", "The model gave no answer before the deadline of its request.", true)]
   if (request.instance !== view.instance && view.gone(request.group, request.instance)) {
-    if (request.attempt >= limits.attemptsMax) return [fail(session, "abandoned", `${request.attempt} attempts were begun and none came to an answer.`, false)]
+    if (request.attempt >= limits.attemptsMax)
+      return [fail(session, "abandoned", `${request.attempt} attempts were begun and none came to an answer.`, false)]
     return [again(view, session, request.claim, limits)]
   }
   return [{ do: "wake", at: closesAt + 1 }]
@@ -106,7 +119,19 @@ function again(view: View, session: AwaitingModel, replaces: string | null, limi
 
 function failure(session: AwaitingModel, kind: string, message: string, retryable: boolean): SessionDraft {
   const { claim, attempt } = session.request
-  return { type: "model.failed", claim, turn: session.turns, attempt, kind, status: null, message, retryable, retryAfterMs: 0, requestId: null, causedBy: claim }
+  return {
+    type: "model.failed",
+    claim,
+    turn: session.turns,
+    attempt,
+    kind,
+    status: null,
+    message,
+    retryable,
+    retryAfterMs: 0,
+    requestId: null,
+    causedBy: claim,
+  }
 }
 
 function fail(session: AwaitingModel, kind: string, message: string, retryable: boolean): Intent<ModelCall> {
@@ -118,11 +143,16 @@ function act(view: View): readonly Intent<ModelCall>[] {
   const { settled } = view
   if (settled.phase !== "awaiting-model" || !isOurs(settled, view) || settled.breach !== null) return []
   if (view.now > settled.request.deadlineAt) return []
-  return [{ do: "perform", key: settled.request.claim, work: { session: settled } }]
+  return [{ do: "perform", key: settled.request.claim, work: { session: settled }, stoppedBy: view.sessionId }]
 }
 
 function isOurs(session: Session, view: View): session is AwaitingModel {
-  return session.phase === "awaiting-model" && session.request.state.is === "open" && session.request.instance === view.instance && session.request.group === view.group
+  return (
+    session.phase === "awaiting-model" &&
+    session.request.state.is === "open" &&
+    session.request.instance === view.instance &&
+    session.request.group === view.group
+  )
 }
 
 /** Design rule 7: claims not begun are given up, so that the next owner need not wait for our end. */

@@ -8,30 +8,55 @@ const backoffMaxMs = 60_000
 const backoffBaseMs = 500
 
 /** What a call cost and brought, for the metrics. */
-export type Measured = (call: { readonly model: string; readonly provider: string; readonly seconds: number; readonly outcome: ModelAnswer | ModelFault }) => void
+export type Measured = (call: {
+  readonly model: string
+  readonly provider: string
+  readonly seconds: number
+  readonly outcome: ModelAnswer | ModelFault
+}) => void
 
 /** One call to a model: the bytes whose hash the accepted claim recorded go out, one fact comes back. */
-export async function perform(call: ModelCall, performing: Performing, model: Model, measured: Measured, random: () => number): Promise<readonly Draft[]> {
+export async function perform(
+  call: ModelCall,
+  performing: Performing,
+  model: Model,
+  measured: Measured,
+  random: () => number,
+): Promise<readonly Draft[]> {
   const { session } = call
   const { claim, attempt, failures, deadlineAt } = session.request
   const began = performance.now()
   const timeoutMs = Math.max(1, deadlineAt - session.changedAt)
   const body = requestBody(session.agent, session.conversation)
-  const outcome = await model.ask({ body, sessionId: session.sessionId, signal: AbortSignal.any([performing.signal, AbortSignal.timeout(timeoutMs)]), timeoutMs })
+  const outcome = await model.ask({
+    body,
+    sessionId: session.sessionId,
+    signal: AbortSignal.any([performing.signal, AbortSignal.timeout(timeoutMs)]),
+    timeoutMs,
+  })
   const durationMs = Math.round(performance.now() - began)
   measured({ model: session.agent.model, provider: model.provider, seconds: durationMs / 1000, outcome })
   const common = { claim, turn: session.turns, attempt, causedBy: claim }
   if (!("fault" in outcome)) return [{ on: "sessions", event: { type: "model.responded", ...common, ...outcome, durationMs } }]
   const { status, message, retryable, retryAfterMs, requestId } = outcome.fault
   // An aborted call met its deadline, unless this process is ending: then the next owner asks at once, and it counts as no failure.
-  const kind = outcome.fault.kind !== "aborted" ? outcome.fault.kind : performing.signal.aborted ? "given_up" : "deadline"
+  const kind = outcome.fault.kind !== "aborted" ? outcome.fault.kind : performing.ending() ? "given_up" : performing.signal.aborted ? "cancelled" : "deadline"
   // Full jitter; never earlier than the provider asked.
   const backoff = kind === "given_up" ? 0 : Math.floor(random() * Math.min(backoffMaxMs, backoffBaseMs * 2 ** failures))
   const wait = retryAfterMs === null ? backoff : retryAfterMs + Math.floor(random() * 250)
   return [
     {
       on: "sessions",
-      event: { type: "model.failed", ...common, kind, status, message: message.slice(0, 4000), retryable, retryAfterMs: kind === "given_up" ? 0 : wait, requestId },
+      event: {
+        type: "model.failed",
+        ...common,
+        kind,
+        status,
+        message: message.slice(0, 4000),
+        retryable,
+        retryAfterMs: kind === "given_up" ? 0 : wait,
+        requestId,
+      },
     },
   ]
 }

@@ -6,7 +6,11 @@ import type { Model } from "./models/model.ts"
 import { type Measured, perform } from "./perform.ts"
 
 /** Hears that it is the model's turn, asks the model, says what it said. Knows nothing of what a tool does. */
-export function llmInvoker(options: { readonly model: Model; readonly metrics: Metrics; readonly limits?: Partial<InvokerLimits> }): Service<ModelCall> {
+export function llmInvoker(options: {
+  readonly model: Model
+  readonly metrics: Metrics
+  readonly limits?: Partial<InvokerLimits>
+}): Service<ModelCall> {
   const limits = { ...defaultInvokerLimits, ...options.limits }
   const measured: Measured = ({ model, provider, outcome }) => {
     if ("fault" in outcome) return

@@ -8,9 +8,16 @@ export interface Health {
 }
 
 /** `/livez`, `/readyz` and `/metrics`. Ready means: a member of the group, and caught up on every partition owned. */
-export async function serveHealth(options: { host: string; port: number; ready: () => boolean; alive: () => boolean; metrics: Metrics }): Promise<Health> {
+export async function serveHealth(options: {
+  host: string
+  port: number
+  ready: () => boolean
+  alive: () => boolean
+  metrics: Metrics
+}): Promise<Health> {
   const server: Server = createServer((request, response) => {
-    const answer = (status: number, body: string): void => void response.writeHead(status, { "content-type": "text/plain; charset=utf-8" }).end(body)
+    const answer = (status: number, body: string): void =>
+      void response.writeHead(status, { "content-type": "text/plain; charset=utf-8" }).end(body)
     switch (request.url) {
       case "/livez":
         return answer(options.alive() ? 200 : 503, options.alive() ? "alive\n" : "failed\n")

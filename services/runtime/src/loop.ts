@@ -1,7 +1,16 @@
 import { randomBytes } from "node:crypto"
 import { type Envelope, type SessionEvent, type ToolDeclared, type ToolEvent, type TopicNames, topicNames } from "@reins/events"
-import { AppendRejectedError, AppendUnknownError, AppendWithdrawnError, type Certainty, type Commit, type Following, type Log, type LogRecord } from "@reins/log"
-import { type Codec, type Decoded, decodeRecord, type Said } from "@reins/log/codec"
+import {
+  AppendRejectedError,
+  AppendUnknownError,
+  AppendWithdrawnError,
+  type Certainty,
+  type Commit,
+  type Following,
+  type Log,
+  type LogRecord,
+} from "@reins/log"
+import { type Codec, type Decoded, decodeRecord, encodeToolJson, type Said } from "@reins/log/codec"
 import type { Session, Verdict } from "@reins/session"
 import type { Logger } from "pino"
 import { type Clock, LogTime, systemClock } from "./clock.ts"
@@ -10,7 +19,7 @@ import { Liveness } from "./liveness.ts"
 import type { Metrics } from "./metrics.ts"
 import { OwnedPartition, type Pending } from "./owned-partition.ts"
 import { Performers } from "./performers.ts"
-import type { AnyService, Draft, Intent, SessionDraft, ToolDraft, View } from "./service.ts"
+import { type AnyService, callTag, type Draft, type Intent, type SessionDraft, type ToolDraft, type View } from "./service.ts"
 import { Timers } from "./timers.ts"
 
 export interface LoopOptions {
@@ -116,6 +125,7 @@ export class Loop {
         failed: this.#options.failed,
       })
     }
+    await Promise.all(services.flatMap((service) => service.declares ?? []).map((declared) => this.#declare(declared)))
     for (const service of services) {
       for (const read of service.contract.reads) for (const topic of this.#topicsOf(read)) this.#followed.add(topic)
     }
@@ -208,8 +218,22 @@ export class Loop {
     }
     this.#followed.add(topic)
     this.#following.add(topic).catch((error: unknown) => {
-      this.#options.logger.warn({ err: error, topic }, "A declared backend's topic cannot be followed yet; it is tried again when it is declared again.")
+      this.#options.logger.warn(
+        { err: error, topic },
+        "A declared backend's topic cannot be followed yet; it is tried again when it is declared again.",
+      )
       this.#followed.delete(topic)
+    })
+  }
+
+  async #declare(declared: ToolDeclared): Promise<void> {
+    await this.#options.log.append({
+      topic: this.#topics.declarations,
+      partition: 0,
+      key: () => `${declared.backend}/${declared.tool}`,
+      value: this.#options.codec.encode("declarations", declared),
+      headers: { type: declared.type },
+      certainty: "always",
     })
   }
 
@@ -221,7 +245,8 @@ export class Loop {
       }
       const decoded = decodeRecord(this.#options.codec, "declarations", record)
       if (decoded.ok) declarations.add(decoded.said as unknown as ToolDeclared)
-      else if ("unknownSchema" in decoded) this.#options.logger.warn({ schema: decoded.unknownSchema }, "A declaration was written with an unknown schema; skipped.")
+      else if ("unknownSchema" in decoded)
+        this.#options.logger.warn({ schema: decoded.unknownSchema }, "A declaration was written with an unknown schema; skipped.")
       else this.#options.logger.warn({ reason: decoded.reason, offset: record.offset }, `A declaration cannot be read: ${decoded.message}`)
     }
   }
@@ -277,7 +302,8 @@ export class Loop {
           if (this.#owned.get(partition) === owned) return this.#records(topic, partition, records.slice(index))
         })
       }
-      if (decoded.ok) this.#fold(owned, topic, backend, decoded.said as unknown as SessionEvent | ToolEvent, record.offset, record.timestamp)
+      if (decoded.ok)
+        this.#fold(owned, topic, backend, decoded.said as unknown as SessionEvent | ToolEvent, record.offset, record.timestamp)
       else {
         owned.next.set(topic, record.offset + 1)
         this.#unreadable(owned, record, backend === null ? "sessions" : "tools", decoded)
@@ -291,19 +317,31 @@ export class Loop {
       try {
         return await this.#options.codec.learn(id)
       } catch (error) {
-        if (attempt === 1) this.#options.logger.warn({ err: error, schema: id }, "The schema registry cannot be asked for a schema that a record needs; asking again until it answers.")
+        if (attempt === 1)
+          this.#options.logger.warn(
+            { err: error, schema: id },
+            "The schema registry cannot be asked for a schema that a record needs; asking again until it answers.",
+          )
         if (this.#stopped) throw error
         await new Promise<void>((resolve) => this.#clock.after(Math.min(5000, 100 * 2 ** attempt), resolve))
       }
     }
   }
 
-  #fold(owned: OwnedPartition, topic: string, backend: string | null, event: SessionEvent | ToolEvent, offset: number, timestamp: number): void {
+  #fold(
+    owned: OwnedPartition,
+    topic: string,
+    backend: string | null,
+    event: SessionEvent | ToolEvent,
+    offset: number,
+    timestamp: number,
+  ): void {
     const at = { offset, timestamp }
     const verdict = backend === null ? owned.foldSession(event as SessionEvent, at) : owned.toolsFold(backend).apply(event as ToolEvent, at)
     owned.next.set(topic, offset + 1)
     owned.readBack(event.sessionId)
     owned.dirty.add(event.sessionId)
+    if (verdict === "accepted") this.#stopEffects(event)
     const { metrics } = this.#options
     metrics.folded.inc({ topic, verdict })
     if (verdict === "duplicate") metrics.duplicates.inc({ service: "fold", reason: event.type })
@@ -311,7 +349,21 @@ export class Loop {
     this.#options.observe?.({ topic, partition: owned.number, offset, timestamp, event, verdict, live: owned.caughtUp.has(topic) })
   }
 
-  #unreadable(owned: OwnedPartition, record: LogRecord, family: "sessions" | "tools" | "commands", decoded: Extract<Decoded, { reason: string }>): void {
+  /** What a record stops: the model call of an interrupted session, the run of a cancelled attempt. */
+  #stopEffects(event: SessionEvent | ToolEvent): void {
+    let tag: string
+    if (event.type === "tool-call.cancelled") tag = callTag(event.sessionId, event.toolUseId, event.attempt)
+    else if (event.type === "interrupt.received" || event.type === "session.ended" || event.type === "session.parked") tag = event.sessionId
+    else return
+    for (const performers of this.#performers.values()) performers.stop(tag)
+  }
+
+  #unreadable(
+    owned: OwnedPartition,
+    record: LogRecord,
+    family: "sessions" | "tools" | "commands",
+    decoded: Extract<Decoded, { reason: string }>,
+  ): void {
     const service = this.#options.services.find((one) => one.contract.buries.includes(family))
     this.#options.metrics.deadLetters.inc({ service: service?.name ?? "none", reason: decoded.reason })
     if (service === undefined || record.offset < (owned.buriedTo.get(record.topic) ?? 0)) return
@@ -321,7 +373,10 @@ export class Loop {
   /** Puts a record into the dead letters: bytes untouched, coordinates and reason in the headers (design rule 16). */
   #bury(record: LogRecord, service: string, reason: string, message: string): void {
     const { log, logger } = this.#options
-    logger.error({ topic: record.topic, partition: record.partition, offset: record.offset, reason }, `A record was put into the dead letters: ${message}`)
+    logger.error(
+      { topic: record.topic, partition: record.partition, offset: record.offset, reason },
+      `A record was put into the dead letters: ${message}`,
+    )
 
     log
       .append({
@@ -360,7 +415,7 @@ export class Loop {
       this.#options.metrics.replaySeconds.observe({ service: this.#options.group }, (this.#clock.monotonic() - since) / 1000)
     }
     for (const sessionId of owned.sessions.sessions.keys()) owned.dirty.add(sessionId)
-    for (const fold of owned.tools.values()) for (const sessionId of fold.sessionIds()) owned.dirty.add(sessionId)
+    for (const fold of owned.tools.values()) for (const sessionId of fold.openSessions()) owned.dirty.add(sessionId)
     this.#scheduleDecide(owned)
   }
 
@@ -400,7 +455,8 @@ export class Loop {
       let appended = false
       for (const service of this.#options.services) {
         if (service.decide === undefined) continue
-        for (const intent of service.decide(this.#view(owned, sessionId, service))) appended = this.#follow(owned, sessionId, service, intent) || appended
+        for (const intent of service.decide(this.#view(owned, sessionId, service)))
+          appended = this.#follow(owned, sessionId, service, intent) || appended
       }
       if (!appended) return
       if (round >= roundsMax) throw new Error(`The decisions on session ${sessionId} do not come to rest: the last round still appended.`)
@@ -417,7 +473,12 @@ export class Loop {
       }
       case "perform": {
         const performers = this.#performers.get(service.name) as Performers
-        performers.perform(intent.key, owned.number, () => this.#perform(owned.number, sessionId, service, intent.work))
+        performers.perform({
+          key: intent.key,
+          partition: owned.number,
+          stoppedBy: intent.stoppedBy,
+          begin: (stop) => this.#perform(owned.number, sessionId, service, intent.work, stop),
+        })
         return false
       }
       case "wake": {
@@ -442,10 +503,7 @@ export class Loop {
       settled: owned.sessions.get(sessionId),
       sessionsNext: owned.next.get(topics.sessions) ?? 0,
       toolCall: (backend, toolUseId) => owned.tools.get(backend)?.get(sessionId, toolUseId),
-      toolCallAhead: (backend, toolUseId) => owned.toolCallAhead(sessionId, topics.tools(backend), backend, toolUseId, now),
-      toolCalls: function* () {
-        for (const [backend, fold] of owned.tools) for (const call of fold.ofSession(sessionId)) yield { backend, call }
-      },
+      openToolCalls: () => owned.openToolCalls(sessionId, (topic) => topics.backendOf(topic), now),
       declaration: (backend, tool) => this.#declarations?.get(backend, tool),
       gone: (group, instance) => this.#liveness.gone(group, instance, () => this.#wake(owned.number, sessionId)),
       begun: (key) => performers?.has(key) === true,
@@ -468,11 +526,29 @@ export class Loop {
           if (record.offset >= (owned.buriedTo.get(record.topic) ?? 0)) this.#bury(record, service.name, hearing.reason, hearing.message)
           break
         case "forward":
-          this.#answer(owned, record.offset, this.#options.log.append({ topic: record.topic, partition: hearing.partition, key: () => hearing.key, value: record.value, headers: hearing.headers, certainty: "until-withdrawn" }))
+          this.#answer(
+            owned,
+            record.offset,
+            this.#options.log.append({
+              topic: record.topic,
+              partition: hearing.partition,
+              key: () => hearing.key,
+              value: record.value,
+              headers: hearing.headers,
+              certainty: "until-withdrawn",
+            }),
+          )
           break
         case "answer": {
           const { sessionId, event, tenant, traceparent } = hearing
-          const placed = this.#append(owned, sessionId, `command/${record.offset}`, { on: "sessions", event }, { tenant, traceparent, by: service.name }, "until-withdrawn")
+          const placed = this.#append(
+            owned,
+            sessionId,
+            `command/${record.offset}`,
+            { on: "sessions", event },
+            { tenant, traceparent, by: service.name },
+            "until-withdrawn",
+          )
           this.#answer(owned, record.offset, placed)
           owned.dirty.add(sessionId)
           break
@@ -498,26 +574,28 @@ export class Loop {
   // --- saying
 
   #say(owned: OwnedPartition, sessionId: string, service: AnyService, key: string, draft: Draft, certainty: Certainty): void {
-    this.#append(owned, sessionId, key, draft, { ...this.#origin(owned, sessionId), by: service.name }, certainty).catch((error: unknown) => {
-      if (error instanceof AppendWithdrawnError) return
-      if (error instanceof AppendUnknownError) {
-        // Rule 10: the decision is taken anew from what is read.
-        this.#wake(owned.number, sessionId)
-        return
-      }
-      if (error instanceof AppendRejectedError) {
-        this.#options.logger.error({ err: error, sessionId, type: draft.event.type }, "A record was refused by the log.")
-        return
-      }
-      this.#options.failed(error as Error)
-    })
+    this.#append(owned, sessionId, key, draft, { ...this.#origin(owned, sessionId), by: service.name }, certainty).catch(
+      (error: unknown) => {
+        if (error instanceof AppendWithdrawnError) return
+        if (error instanceof AppendUnknownError) {
+          // Rule 10: the decision is taken anew from what is read.
+          this.#wake(owned.number, sessionId)
+          return
+        }
+        if (error instanceof AppendRejectedError) {
+          this.#options.logger.error({ err: error, sessionId, type: draft.event.type }, "A record was refused by the log.")
+          return
+        }
+        this.#options.failed(error as Error)
+      },
+    )
   }
 
   #origin(owned: OwnedPartition, sessionId: string): { tenant: string; traceparent: string | null } {
     const session = owned.ahead(sessionId, this.#topics.sessions, 0)
     if (session.phase !== "absent") return { tenant: session.tenant, traceparent: session.traceparent }
     for (const fold of owned.tools.values()) {
-      for (const call of fold.ofSession(sessionId)) return { tenant: call.tenant, traceparent: call.traceparent }
+      for (const call of fold.openOf(sessionId)) return { tenant: call.tenant, traceparent: call.traceparent }
     }
     return { tenant: "default", traceparent: null }
   }
@@ -536,7 +614,7 @@ export class Loop {
     const pending: Pending = { key, topic, event, offset: undefined }
     owned.addPending(sessionId, pending)
     try {
-      const placed = await this.#send(topic, owned.number, draft.on === "sessions" ? "sessions" : "tools", event, certainty)
+      const placed = await this.#send(topic, owned.number, draft, event, certainty)
       pending.offset = placed.offset
       this.#time.read(placed.timestamp)
       if (this.#owned.get(owned.number) !== owned) return
@@ -552,7 +630,13 @@ export class Loop {
     }
   }
 
-  async #send(topic: string, partition: number, family: "sessions" | "tools", event: SessionEvent | ToolEvent, certainty: Certainty): Promise<{ offset: number; timestamp: number }> {
+  async #send(
+    topic: string,
+    partition: number,
+    draft: Draft,
+    event: SessionEvent | ToolEvent,
+    certainty: Certainty,
+  ): Promise<{ offset: number; timestamp: number }> {
     const { sessionId, traceparent } = event
     const headers: Record<string, string> = { type: event.type, session: sessionId }
     if (traceparent !== null) headers["traceparent"] = traceparent
@@ -560,7 +644,10 @@ export class Loop {
       topic,
       partition,
       key: () => `${sessionId}/${this.#id()}`,
-      value: this.#options.codec.encode(family, event as unknown as Said),
+      value:
+        draft.on === "tools" && draft.encoding === "json"
+          ? encodeToolJson(event as ToolEvent)
+          : this.#options.codec.encode(draft.on, event as unknown as Said),
       headers,
       certainty,
     })
@@ -568,7 +655,11 @@ export class Loop {
     return placed
   }
 
-  #stamp(sessionId: string, draft: SessionDraft | ToolDraft, origin: { readonly tenant: string; readonly traceparent: string | null; readonly by: string }): SessionEvent | ToolEvent {
+  #stamp(
+    sessionId: string,
+    draft: SessionDraft | ToolDraft,
+    origin: { readonly tenant: string; readonly traceparent: string | null; readonly by: string },
+  ): SessionEvent | ToolEvent {
     const envelope: Envelope = {
       eventId: `evt_${this.#id()}`,
       sessionId,
@@ -588,7 +679,7 @@ export class Loop {
 
   // --- performing
 
-  async #perform(partition: number, sessionId: string, service: AnyService, work: unknown): Promise<void> {
+  async #perform(partition: number, sessionId: string, service: AnyService, work: unknown, stop: AbortSignal): Promise<void> {
     const { metrics, logger } = this.#options
     const owned = this.#owned.get(partition)
     const origin = owned === undefined ? { tenant: "default", traceparent: null } : this.#origin(owned, sessionId)
@@ -596,13 +687,17 @@ export class Loop {
     metrics.inFlight.inc({ service: service.name })
     try {
       const drafts = await (service.perform as NonNullable<AnyService["perform"]>)(work, {
-        signal: this.#abort.signal,
+        signal: AbortSignal.any([this.#abort.signal, stop]),
+        ending: () => this.#abort.signal.aborted,
         progress: (draft) => void this.#result(partition, sessionId, service, draft, origin, "once").catch(() => undefined),
       })
       for (const draft of drafts) {
         this.#result(partition, sessionId, service, draft, origin, "always").catch((error: unknown) => {
           if (error instanceof AppendWithdrawnError) return
-          logger.error({ err: error, sessionId, type: draft.event.type }, "A result was refused by the log; its deadline will close the attempt.")
+          logger.error(
+            { err: error, sessionId, type: draft.event.type },
+            "A result was refused by the log; its deadline will close the attempt.",
+          )
         })
       }
     } catch (error) {
@@ -615,18 +710,25 @@ export class Loop {
   }
 
   /** L2: into the partition while it is ours, past the fold when it is not. */
-  async #result(partition: number, sessionId: string, service: AnyService, draft: Draft, origin: { tenant: string; traceparent: string | null }, certainty: Certainty): Promise<void> {
+  async #result(
+    partition: number,
+    sessionId: string,
+    service: AnyService,
+    draft: Draft,
+    origin: { tenant: string; traceparent: string | null },
+    certainty: Certainty,
+  ): Promise<void> {
     const owned = this.#owned.get(partition)
     const by = { ...origin, by: service.name }
     if (owned !== undefined) return this.#append(owned, sessionId, `result/${this.#id()}`, draft, by, certainty)
     const topic = draft.on === "sessions" ? this.#topics.sessions : this.#topics.tools(draft.backend)
-    await this.#send(topic, partition, draft.on === "sessions" ? "sessions" : "tools", this.#stamp(sessionId, draft.event, by), certainty)
+    await this.#send(topic, partition, draft, this.#stamp(sessionId, draft.event, by), certainty)
   }
 
   /** Design rule 7: claims that this process made and has not begun are given up by a record, and never begun. */
   #giveUp(owned: OwnedPartition): void {
     const sessionIds = new Set<string>([...owned.sessions.sessions.keys(), ...owned.pendingSessions()])
-    for (const fold of owned.tools.values()) for (const sessionId of fold.sessionIds()) sessionIds.add(sessionId)
+    for (const fold of owned.tools.values()) for (const sessionId of fold.openSessions()) sessionIds.add(sessionId)
     for (const sessionId of sessionIds) {
       for (const service of this.#options.services) {
         if (service.giveUp === undefined) continue
@@ -635,7 +737,7 @@ export class Loop {
         const origin = { ...this.#origin(owned, sessionId), by: service.name }
         for (const draft of service.giveUp({ ...view, begun: (key) => !performers.giveUp(key) })) {
           const topic = draft.on === "sessions" ? this.#topics.sessions : this.#topics.tools(draft.backend)
-          this.#send(topic, owned.number, draft.on === "sessions" ? "sessions" : "tools", this.#stamp(sessionId, draft.event, origin), "always").catch(() => undefined)
+          this.#send(topic, owned.number, draft, this.#stamp(sessionId, draft.event, origin), "always").catch(() => undefined)
         }
       }
     }
@@ -644,7 +746,9 @@ export class Loop {
   // --- committing
 
   #commit(): void {
-    this.#commitNow().catch((error: unknown) => this.#options.logger.warn({ err: error }, "Offsets could not be committed; they are a hint, the next try will do."))
+    this.#commitNow().catch((error: unknown) =>
+      this.#options.logger.warn({ err: error }, "Offsets could not be committed; they are a hint, the next try will do."),
+    )
   }
 
   async #commitNow(): Promise<void> {

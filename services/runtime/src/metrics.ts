@@ -33,7 +33,12 @@ export class Metrics {
     labelNames: ["service", "reason"],
     registers: [this.registry],
   })
-  readonly inFlight: Gauge<"service"> = new Gauge({ name: "reins_inflight", help: "Effects that run now.", labelNames: ["service"], registers: [this.registry] })
+  readonly inFlight: Gauge<"service"> = new Gauge({
+    name: "reins_inflight",
+    help: "Effects that run now.",
+    labelNames: ["service"],
+    registers: [this.registry],
+  })
   readonly rebalances: Counter<"group"> = new Counter({
     name: "reins_rebalances_total",
     help: "Partitions gained or lost.",
@@ -54,14 +59,20 @@ export class Metrics {
     buckets: [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 60, 300],
     registers: [this.registry],
   })
-  readonly tokens: Histogram<"gen_ai_operation_name" | "gen_ai_provider_name" | "gen_ai_request_model" | "gen_ai_token_type"> = new Histogram({
-    name: "gen_ai_client_token_usage",
-    help: "Tokens of a model call.",
-    labelNames: ["gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "gen_ai_token_type"],
-    buckets: [1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864],
+  readonly tokens: Histogram<"gen_ai_operation_name" | "gen_ai_provider_name" | "gen_ai_request_model" | "gen_ai_token_type"> =
+    new Histogram({
+      name: "gen_ai_client_token_usage",
+      help: "Tokens of a model call.",
+      labelNames: ["gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "gen_ai_token_type"],
+      buckets: [1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864],
+      registers: [this.registry],
+    })
+  readonly sessions: Gauge<"status"> = new Gauge({
+    name: "reins_sessions",
+    help: "Sessions known to this process.",
+    labelNames: ["status"],
     registers: [this.registry],
   })
-  readonly sessions: Gauge<"status"> = new Gauge({ name: "reins_sessions", help: "Sessions known to this process.", labelNames: ["status"], registers: [this.registry] })
   readonly lag: Gauge<"group" | "topic" | "partition"> = new Gauge({
     name: "reins_consumer_lag_records",
     help: "Records of an owned partition that are not folded yet.",
@@ -70,7 +81,10 @@ export class Metrics {
   })
 
   constructor(version: string) {
-    new Gauge({ name: "reins_build_info", help: "Always 1.", labelNames: ["version", "node"], registers: [this.registry] }).set({ version, node: process.versions.node }, 1)
+    new Gauge({ name: "reins_build_info", help: "Always 1.", labelNames: ["version", "node"], registers: [this.registry] }).set(
+      { version, node: process.versions.node },
+      1,
+    )
   }
 
   /** Process metrics (memory, event loop); once per process, as they patch nothing but cost a timer. */

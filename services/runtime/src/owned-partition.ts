@@ -103,11 +103,50 @@ export class OwnedPartition {
     return session
   }
 
-  toolCallAhead(sessionId: string, toolsTopic: string, backend: string, toolUseId: string, now: number): ToolCall | undefined {
-    let call = this.tools.get(backend)?.get(sessionId, toolUseId)
-    for (const { topic, event } of this.pendingOf(sessionId)) {
-      if (topic === toolsTopic && (event as ToolEvent).toolUseId === toolUseId) call = evolveToolCall(call, event as ToolEvent, { offset: -1, timestamp: now }).call
+  /** The open calls of a session: those read back, and those whose dispatch is appended but not yet read back. */
+  *openToolCalls(
+    sessionId: string,
+    backendOf: (topic: string) => string | null,
+    now: number,
+  ): Iterable<{ backend: string; call: ToolCall | undefined; ahead: ToolCall }> {
+    const pending = this.pendingOf(sessionId)
+    for (const [backend, fold] of this.tools) {
+      for (const call of fold.openOf(sessionId)) {
+        const ahead = pending.length === 0 ? call : this.#ahead(call, pending, backend, backendOf, now)
+        if (ahead !== undefined) yield { backend, call, ahead }
+      }
     }
-    return call
+    for (const { topic, event } of pending) {
+      const backend = backendOf(topic)
+      if (backend === null || event.type !== "tool-call.dispatched") continue
+      const toolUseId = event.toolUseId
+      const call = this.tools.get(backend)?.get(sessionId, toolUseId)
+      if (call !== undefined && call.dispatch !== null && call.finished === null && call.cancelled === null) continue
+      const ahead = this.#ahead(
+        call,
+        pending.filter((one) => (one.event as ToolEvent).toolUseId === toolUseId),
+        backend,
+        backendOf,
+        now,
+      )
+      if (ahead !== undefined && ahead.dispatch !== null) yield { backend, call, ahead }
+    }
+  }
+
+  #ahead(
+    call: ToolCall | undefined,
+    pending: readonly Pending[],
+    backend: string,
+    backendOf: (topic: string) => string | null,
+    now: number,
+  ): ToolCall | undefined {
+    let ahead = call
+    for (const { topic, event } of pending) {
+      if (backendOf(topic) !== backend) continue
+      const fact = event as ToolEvent
+      if (call !== undefined && fact.toolUseId !== call.toolUseId) continue
+      ahead = evolveToolCall(ahead, fact, { offset: -1, timestamp: now }).call
+    }
+    return ahead
   }
 }

@@ -1,8 +1,16 @@
+interface Waiting {
+  readonly key: string
+  readonly partition: number
+  readonly stoppedBy: string
+  readonly begin: (stop: AbortSignal) => Promise<void>
+}
+
 /** The effects of one service that run beside the loop: each key begins at most once in this process, and only so many at a time. */
 export class Performers {
   readonly #concurrency: number
   readonly #begun = new Set<string>()
-  readonly #waiting: { readonly key: string; readonly partition: number; readonly begin: () => Promise<void> }[] = []
+  readonly #waiting: Waiting[] = []
+  readonly #stops = new Map<string, Set<AbortController>>()
   #running = 0
 
   constructor(concurrency: number) {
@@ -22,11 +30,16 @@ export class Performers {
     return this.#begun.has(key)
   }
 
-  perform(key: string, partition: number, begin: () => Promise<void>): void {
-    if (this.#begun.has(key)) return
-    this.#remember(key)
-    if (this.#running < this.#concurrency) this.#run(begin)
-    else this.#waiting.push({ key, partition, begin })
+  perform(waiting: Waiting): void {
+    if (this.#begun.has(waiting.key)) return
+    this.#remember(waiting.key)
+    if (this.#running < this.#concurrency) this.#run(waiting)
+    else this.#waiting.push(waiting)
+  }
+
+  /** Aborts the effects that this stops. */
+  stop(tag: string): void {
+    for (const controller of this.#stops.get(tag) ?? []) controller.abort()
   }
 
   /** Never begin this one. False where it runs or has run. */
@@ -59,12 +72,18 @@ export class Performers {
     }
   }
 
-  #run(begin: () => Promise<void>): void {
+  #run({ begin, stoppedBy }: Waiting): void {
     this.#running++
-    void begin().finally(() => {
+    const controller = new AbortController()
+    const controllers = this.#stops.get(stoppedBy) ?? new Set()
+    controllers.add(controller)
+    this.#stops.set(stoppedBy, controllers)
+    void begin(controller.signal).finally(() => {
+      controllers.delete(controller)
+      if (controllers.size === 0) this.#stops.delete(stoppedBy)
       this.#running--
       const next = this.#waiting.shift()
-      if (next !== undefined) this.#run(next.begin)
+      if (next !== undefined) this.#run(next)
     })
   }
 }

@@ -19,15 +19,32 @@ export type SessionDraft = WithoutEnvelope<SessionEvent>
 export type ToolDraft = WithoutEnvelope<ToolEvent>
 
 /** Where a draft goes: the session log, or the topic of a backend. */
-export type Draft = { readonly on: "sessions"; readonly event: SessionDraft } | { readonly on: "tools"; readonly backend: string; readonly event: ToolDraft }
+export type Draft =
+  | { readonly on: "sessions"; readonly event: SessionDraft }
+  | {
+      readonly on: "tools"
+      readonly backend: string
+      readonly event: ToolDraft /** How the workers of this backend read; Avro unless said. */
+      readonly encoding?: "avro" | "json"
+    }
 
 /** What ought to be true now. Intents of one `key` are the same intent: while it is under way it is not begun again. */
 export type Intent<Work = never> =
   | ({ readonly do: "append"; readonly key: string } & Draft)
   /** An effect outside. Begun at most once per key in a process, and only while membership is sure (design rules 3 and 7). */
-  | { readonly do: "perform"; readonly key: string; readonly work: Work }
+  | {
+      readonly do: "perform"
+      readonly key: string
+      readonly work: Work /** What stops it on the way: an interrupt or end of the session, or the cancelling of a call (`callTag`). */
+      readonly stoppedBy: string
+    }
   /** Decide again at this log time. */
   | { readonly do: "wake"; readonly at: number }
+
+/** Tags an effect as belonging to one attempt at a call. */
+export function callTag(sessionId: string, toolUseId: string, attempt: number): string {
+  return `${sessionId}/${toolUseId}/${attempt}`
+}
 
 /** What a decision may look at. Everything is a value; nothing here acts. */
 export interface View {
@@ -42,11 +59,10 @@ export interface View {
   readonly settled: Session
   /** One past the newest record of `sessions` folded. */
   readonly sessionsNext: number
-  /** A call on its backend's topic as read back; `ahead` with what is appended but not yet read back. */
+  /** A call on its backend's topic as read back. */
   toolCall(backend: string, toolUseId: string): ToolCall | undefined
-  toolCallAhead(backend: string, toolUseId: string): ToolCall | undefined
-  /** Every remembered call of this session on the topics followed. */
-  toolCalls(): Iterable<{ readonly backend: string; readonly call: ToolCall }>
+  /** The open calls of this session on the topics followed: as read back, and with what is appended but not yet read back. */
+  openToolCalls(): Iterable<{ readonly backend: string; readonly call: ToolCall | undefined; readonly ahead: ToolCall }>
   declaration(backend: string, tool: string): ToolDeclared | undefined
   /** Whether the instance has left its group for good; where unknown, this session is decided again once it is known. */
   gone(group: string, instance: string): boolean
@@ -56,15 +72,23 @@ export interface View {
 
 /** How an effect speaks while it runs. */
 export interface Performing {
-  /** Aborted when the process must end before the effect does. */
+  /** Aborted when the effect is no longer wanted or the process must end before it does. */
   readonly signal: AbortSignal
+  /** True once the process must end: what was begun may then be left to its successor. */
+  readonly ending: () => boolean
   /** Says something on the way; lost if the process dies. */
   progress(draft: Draft): void
 }
 
 /** What intake makes of one command. */
 export type Hearing =
-  | { readonly judged: "answer"; readonly sessionId: string; readonly tenant: string; readonly traceparent: string | null; readonly event: SessionDraft }
+  | {
+      readonly judged: "answer"
+      readonly sessionId: string
+      readonly tenant: string
+      readonly traceparent: string | null
+      readonly event: SessionDraft
+    }
   /** Nothing is to be said: it was answered before. */
   | { readonly judged: "known" }
   | { readonly judged: "forward"; readonly partition: number; readonly headers: Readonly<Record<string, string>>; readonly key: string }
@@ -83,6 +107,8 @@ export interface Service<Work = never> {
   giveUp?(view: View): readonly Draft[]
   /** Judges one command; `view` shows the session that it is for. */
   hear?(record: LogRecord, view: (sessionId: string) => View): Hearing
+  /** Tools that this service serves; published to `tool-declarations` before it follows. */
+  readonly declares?: readonly ToolDeclared[]
   /** Effects at the same time; further ones wait. */
   readonly concurrency?: number
 }

@@ -26,11 +26,14 @@ export function anthropicModel(options: AnthropicOptions): Model {
         fetch: (url, init) => fetch(url, { ...init, body: request.body }),
       })
       try {
-        const stream = client.messages.stream(JSON.parse(request.body) as Parameters<typeof client.messages.stream>[0], {
-          signal: request.signal,
-          timeout: request.timeoutMs,
-          openTelemetry: { conversationId: request.sessionId },
-        } as Parameters<typeof client.messages.stream>[1])
+        const stream = client.messages.stream(
+          JSON.parse(request.body) as Parameters<typeof client.messages.stream>[0],
+          {
+            signal: request.signal,
+            timeout: request.timeoutMs,
+            openTelemetry: { conversationId: request.sessionId },
+          } as Parameters<typeof client.messages.stream>[1],
+        )
         const message = await stream.finalMessage()
         requestId = stream.request_id ?? null
         return answer(message, requestId)
@@ -73,7 +76,16 @@ function protocolFault(message: string, requestId: string | null): ModelFault {
 
 function fault(error: unknown, requestId: string | null): ModelFault {
   if (error instanceof APIUserAbortError) {
-    return { fault: { kind: "aborted", status: null, message: "The call was aborted before the answer came.", retryable: true, retryAfterMs: null, requestId } }
+    return {
+      fault: {
+        kind: "aborted",
+        status: null,
+        message: "The call was aborted before the answer came.",
+        retryable: true,
+        retryAfterMs: null,
+        requestId,
+      },
+    }
   }
   if (error instanceof APIConnectionError) {
     return { fault: { kind: "connection", status: null, message: describe(error), retryable: true, retryAfterMs: null, requestId } }
@@ -90,7 +102,8 @@ function apiFault(error: APIError, requestId: string | null): ModelFault {
   const headers = error.headers as Headers | undefined
   const asked = retryAfter(headers)
   const said = headers?.get("x-should-retry")
-  let retryable = status === null ? kind === "overloaded_error" || kind === "api_error" || kind === "rate_limit_error" : retryableStatus.has(status)
+  let retryable =
+    status === null ? kind === "overloaded_error" || kind === "api_error" || kind === "rate_limit_error" : retryableStatus.has(status)
   // A 429 without a time to wait is a spend limit: it fails until the month ends.
   if (status === 429 && asked === null) retryable = false
   if (said === "true") retryable = true

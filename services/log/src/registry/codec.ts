@@ -1,4 +1,4 @@
-import { avroOf, type Definition, definitions, type Family } from "@reins/events"
+import { avroOf, canonicalJson, type Definition, definitions, type Family, type ToolEvent } from "@reins/events"
 import avsc from "avsc"
 import type { LogRecord } from "../log.ts"
 import type { SchemaRegistry } from "./registry.ts"
@@ -24,7 +24,9 @@ interface Writer {
   readonly type: avsc.Type
 }
 
-type Reader = { readonly definition: Definition; readonly type: avsc.Type; readonly resolver: avsc.Resolver | undefined } | { readonly unreadable: UnreadableReason; readonly message: string }
+type Reader =
+  | { readonly definition: Definition; readonly type: avsc.Type; readonly resolver: avsc.Resolver | undefined }
+  | { readonly unreadable: UnreadableReason; readonly message: string }
 
 /**
  * Confluent wire format (0x00, schema id big-endian, Avro) with avsc's compiled types, resolvers cached per writer's schema.
@@ -43,7 +45,9 @@ export class Codec {
   /** Registers every schema, or verifies that it stands. Throws `SchemaIncompatibleError` or `LogUnavailableError`. */
   static async open(registry: SchemaRegistry): Promise<Codec> {
     const codec = new Codec(registry)
-    const ids = await Promise.all(definitions.map((definition) => registry.register(definition.recordName, JSON.stringify(avroOf(definition)))))
+    const ids = await Promise.all(
+      definitions.map((definition) => registry.register(definition.recordName, JSON.stringify(avroOf(definition)))),
+    )
     definitions.forEach((definition, index) => {
       const type = avsc.Type.forSchema(avroOf(definition) as avsc.Schema)
       const id = ids[index] as number
@@ -81,7 +85,11 @@ export class Codec {
       said["type"] = reader.definition.type
       return { ok: true, said: said as Said, definition: reader.definition }
     } catch (error) {
-      return { ok: false, reason: "undecodable", message: `The bytes are not a ${reader.definition.recordName}: ${(error as Error).message}` }
+      return {
+        ok: false,
+        reason: "undecodable",
+        message: `The bytes are not a ${reader.definition.recordName}: ${(error as Error).message}`,
+      }
     }
   }
 
@@ -99,7 +107,8 @@ export class Codec {
     try {
       const written = avsc.Type.forSchema(JSON.parse(schema) as avsc.Schema)
       const known = this.#byRecordName.get(written.name ?? "")
-      if (known === undefined) return { unreadable: "unknown_type", message: `This version knows no ${written.name ?? "record"} (schema ${id}).` }
+      if (known === undefined)
+        return { unreadable: "unknown_type", message: `This version knows no ${written.name ?? "record"} (schema ${id}).` }
       return { definition: known.definition, type: known.type, resolver: known.type.createResolver(written) }
     } catch (error) {
       return { unreadable: "undecodable", message: `Schema ${id} cannot be read with ours: ${(error as Error).message}` }
@@ -144,6 +153,13 @@ const toolDefaults: Readonly<Record<string, unknown>> = {
   replaces: null,
 }
 
+/** A tool fact as JSON, for backends that declare `encoding: json`: arguments and settings stand in it as plain JSON. */
+export function encodeToolJson(event: ToolEvent): Uint8Array {
+  const plain: Record<string, unknown> = { ...event }
+  for (const name of ["arguments", "settings"]) if (typeof plain[name] === "string") plain[name] = JSON.parse(plain[name])
+  return Buffer.from(JSON.stringify(plain))
+}
+
 function decodeToolJson(record: LogRecord): Decoded {
   let given: Record<string, unknown>
   try {
@@ -152,14 +168,19 @@ function decodeToolJson(record: LogRecord): Decoded {
     return { ok: false, reason: "undecodable", message: `The value is not JSON: ${(error as Error).message}` }
   }
   const definition = definitions.find((one) => one.family === "tools" && one.type === given["type"])
-  if (definition === undefined) return { ok: false, reason: "unknown_type", message: `No fact of a tool topic has the type ${JSON.stringify(given["type"] ?? null)}.` }
+  if (definition === undefined)
+    return { ok: false, reason: "unknown_type", message: `No fact of a tool topic has the type ${JSON.stringify(given["type"] ?? null)}.` }
+  for (const name of ["arguments", "settings"])
+    if (typeof given[name] === "object" && given[name] !== null) given[name] = canonicalJson(given[name])
   const content = given["content"]
   const filled = {
     ...toolDefaults,
     eventId: `${record.topic}/${record.partition}/${record.offset}`,
     at: record.timestamp,
     ...given,
-    ...(content === undefined || content === null ? {} : { content: JSON.stringify(typeof content === "string" || Array.isArray(content) ? content : JSON.stringify(content)) }),
+    ...(content === undefined || content === null
+      ? {}
+      : { content: JSON.stringify(typeof content === "string" || Array.isArray(content) ? content : JSON.stringify(content)) }),
   }
   const parsed = definition.schema.safeParse(filled)
   if (!parsed.success) {

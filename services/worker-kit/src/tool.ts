@@ -1,0 +1,117 @@
+import type { EffectClass, EffectDone } from "@reins/events"
+import { z } from "zod"
+
+/** What a tool may know and do while it runs. */
+export interface ToolContext {
+  readonly sessionId: string
+  readonly toolUseId: string
+  /** From 1. */
+  readonly attempt: number
+  /** `sessionId/toolUseId`: stable over attempts, what a `keyed` backend dedupes on. */
+  readonly idempotencyKey: string
+  /** W3C Trace Context to pass on. */
+  readonly traceparent: string | null
+  /** Aborted at the deadline, when the call is cancelled, and when the process must end. */
+  readonly signal: AbortSignal
+  /** Says how far it is; for people. */
+  progress(message: string): void
+}
+
+/** What a tool answers: any JSON value, or content blocks with or without the mark of an error. */
+export class ToolAnswer {
+  /** A JSON string or an array of content blocks, as JSON text. */
+  readonly content: string
+  readonly isError: boolean
+
+  private constructor(content: string, isError: boolean) {
+    this.content = content
+    this.isError = isError
+  }
+
+  /** Text goes as it is; any other value as its JSON text. */
+  static of(value: unknown, isError = false): ToolAnswer {
+    if (value instanceof ToolAnswer) return value
+    return new ToolAnswer(JSON.stringify(typeof value === "string" ? value : (JSON.stringify(value) ?? "")), isError)
+  }
+
+  /** Content blocks of the Messages API. */
+  static blocks(blocks: readonly { readonly type: string }[], isError = false): ToolAnswer {
+    return new ToolAnswer(JSON.stringify(blocks), isError)
+  }
+}
+
+/** A tool throws this to say how it failed; anything else thrown is a `backend_error` of which nobody knows what it left behind. */
+export class ToolError extends Error {
+  readonly kind: string
+  /** `none` only where nothing can have happened. */
+  readonly effect: EffectDone
+  /** Set: worth another attempt, not before so long. */
+  readonly retryAfterMs: number | null
+  /** Nobody can say whether it took effect: the call ends as outcome-unknown. */
+  readonly unknown: boolean
+
+  constructor(
+    message: string,
+    options: { kind?: string; effect?: EffectDone; retryAfterMs?: number | null; unknown?: boolean; cause?: unknown } = {},
+  ) {
+    super(message, { cause: options.cause })
+    this.kind = options.kind ?? "backend_error"
+    this.effect = options.effect ?? "maybe"
+    this.retryAfterMs = options.retryAfterMs ?? null
+    this.unknown = options.unknown ?? false
+  }
+}
+
+/** The answer to "did key K happen?". */
+export type Reconciled =
+  | { readonly happened: true; readonly result: unknown }
+  /** `forbidden`: the asking has also made sure that it never will under the old claim, so that it may run again. */
+  | { readonly happened: false; readonly forbidden: boolean }
+
+/** Something that can be run for a call. */
+export interface Runnable {
+  run(input: unknown, context: ToolContext): unknown
+  /** For `queryable` tools. */
+  reconcile?(idempotencyKey: string, input: unknown): Promise<Reconciled>
+}
+
+export interface ToolDefinition extends Runnable {
+  readonly name: string
+  readonly description: string
+  /** JSON Schema 2020-12 of the arguments. */
+  readonly inputSchema: Readonly<Record<string, unknown>>
+  readonly effect: EffectClass
+  readonly timeoutMs: number
+  readonly sideEffects: string | null
+}
+
+const defaultTimeoutMs = 60_000
+
+/** Defines a tool. `effect` is `unsafe` unless said: the safe side. `run` gets the arguments as `input` parsed them. */
+export function defineTool<I extends z.ZodType>(tool: {
+  name: string
+  description: string
+  input: I
+  effect?: EffectClass
+  timeoutMs?: number
+  sideEffects?: string
+  run: (input: z.infer<I>, context: ToolContext) => unknown
+  reconcile?: (idempotencyKey: string, input: z.infer<I>) => Promise<Reconciled>
+}): ToolDefinition {
+  if (!/^[a-zA-Z0-9_-]{1,64}$/.test(tool.name))
+    throw new TypeError(`A tool's name matches ^[a-zA-Z0-9_-]{1,64}$; ${JSON.stringify(tool.name)} does not.`)
+  if (tool.effect === "queryable" && tool.reconcile === undefined)
+    throw new TypeError(`${tool.name} is queryable, so it needs reconcile(key).`)
+  const { $schema: _, ...inputSchema } = z.toJSONSchema(tool.input, { io: "input" }) as Record<string, unknown>
+  const { reconcile } = tool
+  return {
+    name: tool.name,
+    description: tool.description,
+    inputSchema,
+    effect: tool.effect ?? "unsafe",
+    timeoutMs: tool.timeoutMs ?? defaultTimeoutMs,
+    sideEffects: tool.sideEffects ?? null,
+    run: (input, context) => tool.run(tool.input.parse(input), context),
+    ...(reconcile === undefined ? {} : { reconcile: (key: string, input: unknown) => reconcile(key, tool.input.parse(input)) }),
+  }
+}

@@ -1,0 +1,66 @@
+import type { ToolDeclared } from "@reins/events"
+import type { Contract, Service } from "@reins/runtime"
+import { decide, giveUp, type Run } from "./decide.ts"
+import { perform } from "./perform.ts"
+import type { Runnable, ToolDefinition } from "./tool.ts"
+
+/** What serves the calls of one backend. */
+export interface Backend {
+  /** The folder under `services/`, or the name of the worker's file. */
+  readonly service: string
+  /** The suffix of its topic `tools.<backend>`. */
+  readonly backend: string
+  readonly declares: readonly ToolDeclared[]
+  find(tool: string): Runnable | undefined
+  /** Runs at the same time in one process. */
+  readonly concurrency?: number
+}
+
+/** What a worker of this backend hears and says; it never reads `sessions`. */
+export function workerContract(backend: string): Contract {
+  return {
+    reads: [`tools.${backend}`],
+    says: ["tool-call.claimed", "tool-call.progressed", "tool-call.finished", "tool.declared"],
+    buries: [],
+    needsDeclarations: false,
+  }
+}
+
+/** A worker: claims calls, runs them, recovers those of workers that died by their class. */
+export function worker(backend: Backend, me: { readonly group: string; readonly instance: string }): Service<Run> {
+  return {
+    name: backend.service,
+    contract: workerContract(backend.backend),
+    declares: backend.declares,
+    concurrency: backend.concurrency ?? 256,
+    decide: (view) => decide(view, backend.backend),
+    giveUp: (view) => giveUp(view, backend.backend),
+    perform: (run, performing) => perform(run, performing, backend.backend, backend.find(run.call.dispatch?.tool ?? ""), me),
+  }
+}
+
+/** A backend of tools made with `defineTool`. Throws a TypeError where two have one name. */
+export function toolsBackend(service: string, backend: string, tools: readonly ToolDefinition[]): Backend {
+  const byName = new Map<string, ToolDefinition>()
+  for (const tool of tools) {
+    if (byName.has(tool.name)) throw new TypeError(`There are two tools of the name ${tool.name}.`)
+    byName.set(tool.name, tool)
+  }
+  return {
+    service,
+    backend,
+    declares: tools.map((tool) => ({
+      type: "tool.declared",
+      backend,
+      tool: tool.name,
+      description: tool.description,
+      inputSchema: JSON.stringify(tool.inputSchema),
+      effect: tool.effect,
+      timeoutMs: tool.timeoutMs,
+      sideEffects: tool.sideEffects,
+      claims: true,
+      encoding: "avro",
+    })),
+    find: (tool) => byName.get(tool),
+  }
+}
