@@ -1,6 +1,6 @@
 import assert from "node:assert/strict"
 import { randomUUID } from "node:crypto"
-import { after, before, describe, it, type TestContext } from "node:test"
+import { after, afterEach, before, describe, it, type TestContext } from "node:test"
 import {
   type Append,
   AppendRejectedError,
@@ -147,7 +147,8 @@ class Reader {
           if (!this.spells.includes(spell)) this.spells.push(spell)
           spell.records.push(...records)
         }
-        for (const record of records) this.#expect(record.topic === topic && record.partition === partition, `a record of another partition came as one of ${id}`)
+        for (const record of records)
+          this.#expect(record.topic === topic && record.partition === partition, `a record of another partition came as one of ${id}`)
         try {
           await this.handle?.(topic, partition, records)
         } finally {
@@ -176,7 +177,10 @@ class Reader {
     for (const { topic, partition, records, from } of this.spells) {
       let next = from
       for (const { offset } of records) {
-        assert.ok(holes === "none" ? offset === next : offset >= next, `${this.instance}: ${topic}[${partition}] went on at ${offset}, not at ${next}`)
+        assert.ok(
+          holes === "none" ? offset === next : offset >= next,
+          `${this.instance}: ${topic}[${partition}] went on at ${offset}, not at ${next}`,
+        )
         next = offset + 1
       }
     }
@@ -194,8 +198,8 @@ class Reader {
 }
 
 /** Holds one adapter to the promises of the port. */
-export function conformance(name: string, open: () => Promise<LogHarness>): void {
-  describe(`the ${name} log`, { timeout: 240_000 }, () => {
+export function conformance(adapter: string, open: () => Promise<LogHarness>): void {
+  describe(`the ${adapter} log`, { timeout: 240_000 }, () => {
     let harness: LogHarness
     let log: Log
     const readers: Reader[] = []
@@ -205,12 +209,13 @@ export function conformance(name: string, open: () => Promise<LogHarness>): void
       log = await harness.log()
     })
 
-    after(async () => {
-      await Promise.allSettled(readers.splice(0).map((reader) => reader.following.stop()))
-      await harness.stop()
+    // What one test leaves behind must not cost the next one a rebalance.
+    afterEach(async () => {
+      await Promise.allSettled(readers.splice(0).map((one) => one.following.stop()))
     })
 
-    /** Every test ends its followers: what one leaves behind must not cost the next one a rebalance. */
+    after(() => harness.stop())
+
     async function reader(on: Log, options: Partial<FollowOptions> & { topics: readonly string[] }, peers: Reader[] = []): Promise<Reader> {
       const started = new Reader(on, options, peers)
       readers.push(started)
@@ -222,21 +227,19 @@ export function conformance(name: string, open: () => Promise<LogHarness>): void
       return reader(await harness.log(instance), { group, topics, instance, ...(from === undefined ? {} : { from }) }, peers)
     }
 
-    async function stopReaders(): Promise<void> {
-      await Promise.allSettled(readers.splice(0).map((one) => one.following.stop()))
-    }
-
     const group = (): string => `group-${randomUUID()}`
     const allPartitions = (): number[] => range(harness.partitions)
     const sharedOut = (members: readonly Reader[]): boolean =>
-      JSON.stringify(members.flatMap((one) => (one.following.alive() ? one.following.partitions() : [])).sort((a, b) => a - b)) === JSON.stringify(allPartitions()) &&
-      members.every((one) => one.following.partitions().length > 0)
+      JSON.stringify(members.flatMap((one) => (one.following.alive() ? one.following.partitions() : [])).sort((a, b) => a - b)) ===
+        JSON.stringify(allPartitions()) && members.every((one) => one.following.partitions().length > 0)
 
     async function fill(topic: string, each: number): Promise<void> {
-      await Promise.all(allPartitions().flatMap((partition) => range(each).map((n) => log.append(entry(topic, partition, `${partition}:${n}`)))))
+      await Promise.all(
+        allPartitions().flatMap((partition) => range(each).map((n) => log.append(entry(topic, partition, `${partition}:${n}`)))),
+      )
     }
 
-    function can<Capability extends "kill" | "loseNextAck" | "compactedHole">(t: TestContext, capability: Capability): boolean {
+    function can(t: TestContext, capability: "kill" | "loseNextAck" | "compactedHole"): boolean {
       if (harness[capability] !== undefined) return true
       t.skip(harness.lacks?.[capability] ?? `${capability} is missing in this harness`)
       return false
@@ -255,7 +258,10 @@ export function conformance(name: string, open: () => Promise<LogHarness>): void
           { key: () => "", value: new Uint8Array(200_000).fill(7), headers: {} },
         ]
         const placed = await Promise.all(entries.map((one) => log.append({ ...one, topic, partition: 1, certainty: "always" })))
-        assert.deepEqual(placed.map((one) => one.offset), range(entries.length))
+        assert.deepEqual(
+          placed.map((one) => one.offset),
+          range(entries.length),
+        )
         const records = await replayed(log, topic, 1)
         assert.equal(records.length, entries.length)
         records.forEach((record, index) => {
@@ -304,7 +310,10 @@ export function conformance(name: string, open: () => Promise<LogHarness>): void
         const topic = await harness.topic()
         for (const n of range(20)) await log.append(entry(topic, 2, String(n)))
         const stamps = (await replayed(log, topic, 2)).map((record) => record.timestamp)
-        assert.deepEqual(stamps, [...stamps].sort((a, b) => a - b))
+        assert.deepEqual(
+          stamps,
+          [...stamps].sort((a, b) => a - b),
+        )
         assert.ok(stamps.every(Number.isInteger))
       })
 
@@ -322,7 +331,8 @@ export function conformance(name: string, open: () => Promise<LogHarness>): void
       it("replays a stretch, and no further than the log stood when it was asked", async () => {
         const topic = await harness.topic()
         await Promise.all(range(10).map((n) => log.append(entry(topic, 0, String(n)))))
-        const offsets = async (from: number, to?: number): Promise<number[]> => (await replayed(log, topic, 0, from, to)).map((record) => record.offset)
+        const offsets = async (from: number, to?: number): Promise<number[]> =>
+          (await replayed(log, topic, 0, from, to)).map((record) => record.offset)
         assert.deepEqual(await offsets(3, 6), [3, 4, 5])
         assert.deepEqual(await offsets(8), [8, 9])
         assert.deepEqual(await offsets(8, 100), [8, 9])
@@ -332,10 +342,16 @@ export function conformance(name: string, open: () => Promise<LogHarness>): void
 
       it("says where every partition begins and ends", async () => {
         const topic = await harness.topic()
-        assert.deepEqual(await log.bounds(topic), allPartitions().map((partition) => ({ partition, start: 0, end: 0 })))
+        assert.deepEqual(
+          await log.bounds(topic),
+          allPartitions().map((partition) => ({ partition, start: 0, end: 0 })),
+        )
         await log.append(entry(topic, 1, "a"))
         await log.append(entry(topic, 1, "b"))
-        assert.deepEqual(await log.bounds(topic), allPartitions().map((partition) => ({ partition, start: 0, end: partition === 1 ? 2 : 0 })))
+        assert.deepEqual(
+          await log.bounds(topic),
+          allPartitions().map((partition) => ({ partition, start: 0, end: partition === 1 ? 2 : 0 })),
+        )
         await assert.rejects(log.bounds(`none-${randomUUID()}`))
       })
 
@@ -349,12 +365,15 @@ export function conformance(name: string, open: () => Promise<LogHarness>): void
 
       it("fails a record that is too large alone, without holding up or reordering its neighbours", async () => {
         const topic = await harness.topic()
-        const before = range(5).map((n) => log.append(entry(topic, 0, `before ${n}`)))
+        const earlier = range(5).map((n) => log.append(entry(topic, 0, `before ${n}`)))
         const large = log.append({ ...entry(topic, 0, ""), value: new Uint8Array(harness.refusedBytes) })
-        const after = range(5).map((n) => log.append(entry(topic, 0, `after ${n}`)))
+        const later = range(5).map((n) => log.append(entry(topic, 0, `after ${n}`)))
         await assert.rejects(large, AppendRejectedError)
-        await Promise.all([...before, ...after])
-        assert.deepEqual((await replayed(log, topic, 0)).map(textOf), [...range(5).map((n) => `before ${n}`), ...range(5).map((n) => `after ${n}`)])
+        await Promise.all([...earlier, ...later])
+        assert.deepEqual((await replayed(log, topic, 0)).map(textOf), [
+          ...range(5).map((n) => `before ${n}`),
+          ...range(5).map((n) => `after ${n}`),
+        ])
       })
 
       it("takes back what waits unsent, except what must stand", async () => {
@@ -379,7 +398,6 @@ export function conformance(name: string, open: () => Promise<LogHarness>): void
         for (const record of [...follower.records, ...(await replayed(log, topic, 0))]) {
           assert.ok((record.value?.buffer.byteLength ?? 0) <= 16_384, `1,000 bytes keep ${record.value?.buffer.byteLength} alive`)
         }
-        await stopReaders()
       })
     })
 
@@ -396,7 +414,10 @@ export function conformance(name: string, open: () => Promise<LogHarness>): void
           const find = async (): Promise<string[]> => (await replayed(log, topic, 0)).map(textOf)
           if (how === "late") await until(async () => (await find()).includes("second"), "the late record lands")
           const stood = await find()
-          assert.deepEqual(stood.filter((one) => one !== "second"), ["first", "third"])
+          assert.deepEqual(
+            stood.filter((one) => one !== "second"),
+            ["first", "third"],
+          )
           assert.equal(stood.filter((one) => one === "second").length, how === "lost" ? 0 : 1)
           assert.deepEqual(stood.filter((one) => one !== "third").slice(0, 1), ["first"])
         })
@@ -407,19 +428,32 @@ export function conformance(name: string, open: () => Promise<LogHarness>): void
           const topic = await harness.topic()
           await harness.loseNextAck?.(client, how)
           let keys = 0
-          const first = client.append({ topic, partition: 0, key: () => `first/${keys++}`, value: text("first"), headers: {}, certainty: "always" })
+          const first = client.append({
+            topic,
+            partition: 0,
+            key: () => `first/${keys++}`,
+            value: text("first"),
+            headers: {},
+            certainty: "always",
+          })
           await new Promise((resolve) => setImmediate(resolve))
           const rest = range(5).map((n) => client.append(entry(topic, 0, `next ${n}`)))
           const { offset } = await first
           await Promise.all(rest)
           const copies = how === "lost" ? 1 : 2
-          await until(async () => (await replayed(log, topic, 0)).filter((record) => textOf(record) === "first").length >= copies, "all copies stand")
+          await until(
+            async () => (await replayed(log, topic, 0)).filter((record) => textOf(record) === "first").length >= copies,
+            "all copies stand",
+          )
           const stood = await replayed(log, topic, 0)
           const firsts = stood.filter((record) => textOf(record) === "first")
           assert.equal(keys, 2)
           assert.equal(firsts.length, copies)
           assert.equal(new Set(firsts.map((record) => record.key)).size, firsts.length)
-          assert.ok(firsts.some((record) => record.offset === offset), "one stands where the promise said")
+          assert.ok(
+            firsts.some((record) => record.offset === offset),
+            "one stands where the promise said",
+          )
           assert.deepEqual([...new Set(stood.map(textOf))], ["first", ...range(5).map((n) => `next ${n}`)])
         })
       }
@@ -438,7 +472,6 @@ export function conformance(name: string, open: () => Promise<LogHarness>): void
         assert.equal(follower.records.length, 110 * harness.partitions)
         assert.deepEqual([...follower.following.partitions()], allPartitions())
         assert.equal(follower.following.alive(), true)
-        await stopReaders()
       })
 
       it("says of an empty partition that it has caught up", async () => {
@@ -446,7 +479,6 @@ export function conformance(name: string, open: () => Promise<LogHarness>): void
         await until(() => follower.caughtUp.size === harness.partitions, "it caught up")
         assert.equal(follower.records.length, 0)
         follower.check()
-        await stopReaders()
       })
 
       it("begins where `from` says, and skips what the reader already has", async () => {
@@ -457,9 +489,11 @@ export function conformance(name: string, open: () => Promise<LogHarness>): void
         await until(() => follower.caughtUp.size === harness.partitions && ahead.caughtUp.size === harness.partitions, "both caught up")
         follower.check()
         assert.equal(follower.records.length, 15 * harness.partitions)
-        assert.deepEqual(ahead.records.filter((record) => record.partition === 0).map((record) => record.offset), range(8).map((n) => n + 12))
+        assert.deepEqual(
+          ahead.records.filter((record) => record.partition === 0).map((record) => record.offset),
+          range(8).map((n) => n + 12),
+        )
         assert.equal(ahead.records.filter((record) => record.partition === 1).length, 20)
-        await stopReaders()
       })
 
       it("stops and says so when the reader throws", async () => {
@@ -474,7 +508,6 @@ export function conformance(name: string, open: () => Promise<LogHarness>): void
         await until(() => follower.failure !== undefined, "it failed")
         assert.match(String(follower.failure), /The fold is broken/)
         assert.equal(follower.following.alive(), false)
-        await stopReaders()
       })
 
       it("gives a follower without a group every partition of topics of any size", async () => {
@@ -491,7 +524,6 @@ export function conformance(name: string, open: () => Promise<LogHarness>): void
         tail.check()
         other.check()
         assert.equal(tail.following.alive(), true)
-        await stopReaders()
       })
 
       it("follows one more topic from then on, in the same partitions", async () => {
@@ -505,15 +537,22 @@ export function conformance(name: string, open: () => Promise<LogHarness>): void
         for (const one of members) await one.following.add(second)
         const ofSecond = (one: Reader): LogRecord[] => one.records.filter((record) => record.topic === second)
         const total = (): number => members.reduce((sum, one) => sum + ofSecond(one).length, 0)
-        await until(() => total() >= 5 * harness.partitions && members.every((one) => one.following.partitions().every((partition) => one.caughtUp.has(`${second}/${partition}`))), "the second topic is delivered")
+        await until(
+          () =>
+            total() >= 5 * harness.partitions &&
+            members.every((one) => one.following.partitions().every((partition) => one.caughtUp.has(`${second}/${partition}`))),
+          "the second topic is delivered",
+        )
         await fill(second, 2)
         await until(() => total() >= 7 * harness.partitions, "what is new is delivered")
         for (const one of members) {
           one.check()
           const owned = new Set(one.following.partitions())
-          assert.ok(ofSecond(one).every((record) => owned.has(record.partition)), "a member read a partition of the second topic that it does not own")
+          assert.ok(
+            ofSecond(one).every((record) => owned.has(record.partition)),
+            "a member read a partition of the second topic that it does not own",
+          )
         }
-        await stopReaders()
       })
 
       it("goes on over a stretch that the cleaner has emptied", async (t) => {
@@ -521,7 +560,10 @@ export function conformance(name: string, open: () => Promise<LogHarness>): void
         const hole = await harness.compactedHole?.()
         assert.ok(hole)
         assert.ok(hole.left.length < hole.end, "the cleaner has taken something")
-        assert.deepEqual((await replayed(log, hole.topic, hole.partition)).map((record) => record.offset), hole.left)
+        assert.deepEqual(
+          (await replayed(log, hole.topic, hole.partition)).map((record) => record.offset),
+          hole.left,
+        )
         const follower = await reader(log, { group: group(), topics: [hole.topic] })
         const id = `${hole.topic}/${hole.partition}`
         await until(() => follower.caughtUp.has(id), "it caught up")
@@ -529,12 +571,12 @@ export function conformance(name: string, open: () => Promise<LogHarness>): void
         const late = await reader(log, { topics: [hole.topic], from: (_, partition) => (partition === hole.partition ? inside : 0) })
         await until(() => late.caughtUp.has(id), "the one that began inside the hole caught up")
         const { offset } = await log.append(entry(hole.topic, hole.partition, "after the hole"))
-        const got = (one: Reader): number[] => one.records.filter((record) => record.partition === hole.partition).map((record) => record.offset)
+        const got = (one: Reader): number[] =>
+          one.records.filter((record) => record.partition === hole.partition).map((record) => record.offset)
         await until(() => got(follower).includes(offset) && got(late).includes(offset), "what is new is delivered")
         assert.deepEqual(got(follower), [...hole.left, offset])
         assert.deepEqual(got(late), [...hole.left.filter((one) => one >= inside), offset])
         follower.check("compacted")
-        await stopReaders()
       })
     })
 
@@ -562,7 +604,6 @@ export function conformance(name: string, open: () => Promise<LogHarness>): void
           const owned = new Set(one.following.partitions())
           assert.ok(one.records.every((record) => owned.has(record.partition)))
         }
-        await stopReaders()
       })
 
       it("hands over what a member leaves, and the next one resumes at what was committed", async () => {
@@ -589,7 +630,6 @@ export function conformance(name: string, open: () => Promise<LogHarness>): void
         await log.append(entry(topic, 0, "new"))
         await until(() => second.records.length === 6 * harness.partitions + 1, "the new record is delivered")
         assert.equal(first.records.length, 10 * harness.partitions, "nothing came after stop")
-        await stopReaders()
       })
 
       it("refuses a commit without a group and a note beyond its limit", async () => {
@@ -600,7 +640,6 @@ export function conformance(name: string, open: () => Promise<LogHarness>): void
         await until(() => one.following.partitions().length === harness.partitions, "it owns all")
         await assert.rejects(one.commit([{ topic, partition: 0, offset: 0, note: "x".repeat(1001) }]))
         await one.commit([{ topic, partition: 0, offset: 0, note: "x".repeat(1000) }])
-        await stopReaders()
       })
 
       it("loses and doubles nothing within an ownership when members join and leave in mid-batch (G3, G4)", async () => {
@@ -619,7 +658,8 @@ export function conformance(name: string, open: () => Promise<LogHarness>): void
             const next = (records.at(-1)?.offset ?? -1) + 1
             positions.set(`${of}/${partition}`, Math.max(next, positions.get(`${of}/${partition}`) ?? 0))
             // A commit that arrives after the ownership has moved may be refused; the next owner then begins further back.
-            if (one.following.partitions().includes(partition)) await one.commit([{ topic: of, partition, offset: next, note: "" }]).catch(() => {})
+            if (one.following.partitions().includes(partition))
+              await one.commit([{ topic: of, partition, offset: next, note: "" }]).catch(() => {})
           }
           return one.start()
         }
@@ -627,7 +667,9 @@ export function conformance(name: string, open: () => Promise<LogHarness>): void
         await until(() => sharedOut([first]), "the first owns all")
         const writing = (async () => {
           for (let n = 0; n < each; n += 20) {
-            await Promise.all(allPartitions().flatMap((partition) => range(20).map((k) => log.append(entry(topic, partition, String(n + k))))))
+            await Promise.all(
+              allPartitions().flatMap((partition) => range(20).map((k) => log.append(entry(topic, partition, String(n + k))))),
+            )
             await new Promise((resolve) => setTimeout(resolve, 1))
           }
         })()
@@ -639,11 +681,15 @@ export function conformance(name: string, open: () => Promise<LogHarness>): void
         await until(() => sharedOut([second]), "the second owns all")
         await until(() => allPartitions().every((partition) => positions.get(`${topic}/${partition}`) === each), "all is read")
         for (const partition of allPartitions()) {
-          const seen = new Set(peers.flatMap((one) => one.records).filter((record) => record.partition === partition).map((record) => record.offset))
+          const seen = new Set(
+            peers
+              .flatMap((one) => one.records)
+              .filter((record) => record.partition === partition)
+              .map((record) => record.offset),
+          )
           assert.equal(seen.size, each)
         }
         for (const one of peers) one.check()
-        await stopReaders()
       })
 
       it("gives the partitions of a killed member to the others, and lets nothing of it land any more", async (t) => {
@@ -669,12 +715,17 @@ export function conformance(name: string, open: () => Promise<LogHarness>): void
         assert.equal(victim.records.length, got)
         assert.ok((await replayed(log, topic, 0)).every((record) => textOf(record) !== "from the grave"))
         survivor.check()
-        await stopReaders()
       })
     })
 
     describe("topics", () => {
-      const settings = (changes: Partial<TopicSettings> = {}): TopicSettings => ({ name: `topic-${randomUUID()}`, partitions: harness.partitions, cleanup: "compact", config: {}, ...changes })
+      const settings = (changes: Partial<TopicSettings> = {}): TopicSettings => ({
+        name: `topic-${randomUUID()}`,
+        partitions: harness.partitions,
+        cleanup: "compact",
+        config: {},
+        ...changes,
+      })
 
       it("creates what is missing, and only that", async () => {
         const [one, two] = [settings(), settings({ cleanup: "delete", partitions: 1 })]
@@ -683,7 +734,9 @@ export function conformance(name: string, open: () => Promise<LogHarness>): void
         assert.deepEqual(await log.applyTopics([one, two]), [two.name])
         assert.deepEqual(await log.applyTopics([one, two]), [])
         await log.verifyTopics([one, two])
-        const described = (await log.describeTopics()).filter(({ name }) => name === one.name || name === two.name).map(({ name, partitions, cleanup }) => ({ name, partitions, cleanup }))
+        const described = (await log.describeTopics())
+          .filter(({ name }) => name === one.name || name === two.name)
+          .map(({ name, partitions, cleanup }) => ({ name, partitions, cleanup }))
         assert.deepEqual(
           described.sort((a, b) => (a.name === one.name ? -1 : b.name === one.name ? 1 : 0)),
           [one, two].map(({ name, partitions, cleanup }) => ({ name, partitions, cleanup })),
@@ -695,10 +748,15 @@ export function conformance(name: string, open: () => Promise<LogHarness>): void
         await log.applyTopics([wanted])
         const more = { ...wanted, partitions: harness.partitions + 1 }
         const counts = (error: unknown): boolean =>
-          error instanceof TopicMismatchError && [wanted.name, String(harness.partitions), String(harness.partitions + 1), "REINS_PARTITIONS"].every((word) => error.message.includes(word))
+          error instanceof TopicMismatchError &&
+          [wanted.name, String(harness.partitions), String(harness.partitions + 1), "REINS_PARTITIONS"].every((word) =>
+            error.message.includes(word),
+          )
         await assert.rejects(log.verifyTopics([more]), counts)
         await assert.rejects(log.applyTopics([more]), counts)
-        const cleanup = (error: unknown): boolean => error instanceof TopicMismatchError && [wanted.name, "compact", "delete", "cleanup.policy"].every((word) => error.message.includes(word))
+        const cleanup = (error: unknown): boolean =>
+          error instanceof TopicMismatchError &&
+          [wanted.name, "compact", "delete", "cleanup.policy"].every((word) => error.message.includes(word))
         await assert.rejects(log.verifyTopics([{ ...wanted, cleanup: "delete" }]), cleanup)
       })
     })

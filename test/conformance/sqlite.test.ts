@@ -23,7 +23,11 @@ conformance("sqlite", async () => {
     // Nothing cleans the file yet: the hole is made as a cleaner would make it, by another connection.
     compactedHole: async () => {
       const name = await topic()
-      await Promise.all(Array.from({ length: 30 }, (_, n) => log.append({ topic: name, partition: 0, key: () => `key ${n}`, value: new Uint8Array([n]), headers: {}, certainty: "always" })))
+      await Promise.all(
+        Array.from({ length: 30 }, (_, n) =>
+          log.append({ topic: name, partition: 0, key: () => `key ${n}`, value: new Uint8Array([n]), headers: {}, certainty: "always" }),
+        ),
+      )
       const cleaner = new DatabaseSync(join(dir, "reins.db"), { timeout: 5000 })
       cleaner.prepare("DELETE FROM records WHERE topic_id = (SELECT id FROM topics WHERE name = ?) AND offset BETWEEN 4 AND 28").run(name)
       cleaner.close()
@@ -31,7 +35,8 @@ conformance("sqlite", async () => {
     },
     lacks: {
       kill: "the owner is the only member of its groups there can be; services/log/test/sqlite.test.ts kills the owner itself",
-      loseNextAck: "a commit to a local file has no acknowledgement that could be lost without the process; services/log/test/group-commit.test.ts covers what follows from an unknown outcome",
+      loseNextAck:
+        "a commit to a local file has no acknowledgement that could be lost without the process; services/log/test/group-commit.test.ts covers what follows from an unknown outcome",
     },
     stop: async () => {
       await log.close()

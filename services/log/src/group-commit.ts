@@ -10,7 +10,11 @@ export type WriteOutcome =
 export interface PartitionBatch {
   readonly topic: string
   readonly partition: number
-  readonly entries: readonly { readonly key: string | null; readonly value: Uint8Array | null; readonly headers: Readonly<Record<string, string>> }[]
+  readonly entries: readonly {
+    readonly key: string | null
+    readonly value: Uint8Array | null
+    readonly headers: Readonly<Record<string, string>>
+  }[]
 }
 
 interface Waiting {
@@ -84,6 +88,10 @@ export class GroupCommit {
     }
     this.#closing = true
     clearTimeout(this.#timer)
+    this.#giveUp()
+  }
+
+  #giveUp(): void {
     for (const lane of this.#lanes.values()) {
       for (const waiting of lane.queue.splice(0)) waiting.reject(takenBack(waiting, "the log was closed"))
     }
@@ -157,7 +165,9 @@ export class GroupCommit {
     taken.forEach(({ lane, waiting }, index) => {
       this.#settle(lane, waiting, outcomes[index] ?? { unknown: new Error("The log gave no answer for this partition.") })
     })
-    this.#schedule()
+    // A write that outlived its closing may have put entries back; nobody will send them.
+    if (this.#closing) this.#giveUp()
+    else this.#schedule()
   }
 
   #settle(lane: Lane, waiting: Waiting[], outcome: WriteOutcome): void {
@@ -172,7 +182,11 @@ export class GroupCommit {
     }
     if ("refused" in outcome) {
       if (waiting.length === 1) {
-        waiting[0]?.reject(new AppendRejectedError(`The log refused a record for ${lane.topic}[${lane.partition}]: ${outcome.refused.message}`, { cause: outcome.refused }))
+        waiting[0]?.reject(
+          new AppendRejectedError(`The log refused a record for ${lane.topic}[${lane.partition}]: ${outcome.refused.message}`, {
+            cause: outcome.refused,
+          }),
+        )
       } else {
         lane.single = true
         lane.queue.unshift(...waiting)
@@ -186,7 +200,12 @@ export class GroupCommit {
     lane.queue.unshift(...again)
     for (const one of waiting) {
       if (one.append.certainty === "once") {
-        one.reject(new AppendUnknownError(`Nobody can say whether a record for ${lane.topic}[${lane.partition}] landed: ${outcome.unknown.message}`, { cause: outcome.unknown }))
+        one.reject(
+          new AppendUnknownError(
+            `Nobody can say whether a record for ${lane.topic}[${lane.partition}] landed: ${outcome.unknown.message}`,
+            { cause: outcome.unknown },
+          ),
+        )
       }
     }
   }

@@ -105,10 +105,12 @@ export class LocalFollowing implements Following, GroupMember {
   async commit(commits: readonly Commit[]): Promise<void> {
     const { group } = this.#options
     if (group === undefined) throw new LogUnavailableError("A follower without a group has nowhere to commit to.")
-    if (!this.alive()) throw new LogUnavailableError(`${this.instance} is no member of ${group} any more; its commits would move another member's offsets.`)
+    if (!this.alive())
+      throw new LogUnavailableError(`${this.instance} is no member of ${group} any more; its commits would move another member's offsets.`)
     for (const { topic, note } of commits) {
       this.#hub.partitionCount(topic)
-      if (note.length > noteLengthMax) throw new RangeError(`The note of a commit has ${note.length} characters; ${noteLengthMax} are allowed.`)
+      if (note.length > noteLengthMax)
+        throw new RangeError(`The note of a commit has ${note.length} characters; ${noteLengthMax} are allowed.`)
     }
     this.#hub.store.commit(group, commits)
   }
@@ -176,9 +178,20 @@ export class LocalFollowing implements Following, GroupMember {
     const end = this.#hub.store.end(topic, partition)
     const from = this.#options.from?.(topic, partition, committed) ?? 0
     if (from > end) {
-      throw new LogUnavailableError(`${topic}[${partition}] should be read from offset ${from}, but it ends at ${end}: records that were acknowledged are missing.`)
+      throw new LogUnavailableError(
+        `${topic}[${partition}] should be read from offset ${from}, but it ends at ${end}: records that were acknowledged are missing.`,
+      )
     }
-    const lane: Lane = { following: this, topic, partition, next: Math.max(0, from), endThen: end, caughtUp: false, reading: false, ended: false }
+    const lane: Lane = {
+      following: this,
+      topic,
+      partition,
+      next: Math.max(0, from),
+      endThen: end,
+      caughtUp: false,
+      reading: false,
+      ended: false,
+    }
     this.#lanes.add(lane)
     this.#hub.watch(lane)
     this.#hub.defer(() => this.wake(lane))

@@ -2,7 +2,19 @@ import { GroupCommit, type PartitionBatch, type WriteOutcome } from "./group-com
 import { type Lane, LocalFollowing } from "./local-following.ts"
 import { LocalGroups } from "./local-groups.ts"
 import type { Store } from "./local-store.ts"
-import { type Append, type Bounds, type Following, type FollowOptions, type Log, type LogRecord, LogUnavailableError, type Placed, type TopicDescription, TopicMismatchError, type TopicSettings } from "./log.ts"
+import {
+  type Append,
+  type Bounds,
+  type Following,
+  type FollowOptions,
+  type Log,
+  type LogRecord,
+  LogUnavailableError,
+  type Placed,
+  type TopicDescription,
+  TopicMismatchError,
+  type TopicSettings,
+} from "./log.ts"
 import { verifyTopic } from "./topic-settings.ts"
 
 export interface LocalHubOptions {
@@ -52,7 +64,8 @@ export class LocalHub {
 
   partitionCount(topic: string): number {
     const found = this.store.topic(topic)
-    if (found === undefined) throw new TopicMismatchError(`There is no topic ${topic} in ${this.place}. Create it with \`reins topics apply\`.`)
+    if (found === undefined)
+      throw new TopicMismatchError(`There is no topic ${topic} in ${this.place}. Create it with \`reins topics apply\`.`)
     return found.partitions
   }
 

@@ -26,7 +26,15 @@ class MemoryStore implements Store {
       const baseOffset = stored.end
       stored.timestamp = Math.max(stored.timestamp, now)
       for (const { key, value, headers } of entries) {
-        stored.records.push({ topic, partition, offset: stored.end++, timestamp: stored.timestamp, key, value: copy(value), headers: Object.freeze({ ...headers }) })
+        stored.records.push({
+          topic,
+          partition,
+          offset: stored.end++,
+          timestamp: stored.timestamp,
+          key,
+          value: copy(value),
+          headers: Object.freeze({ ...headers }),
+        })
       }
       return { baseOffset, timestamp: stored.timestamp }
     })
@@ -69,7 +77,8 @@ class MemoryStore implements Store {
   }
 
   commit(group: string, commits: readonly Commit[]): void {
-    for (const { topic, partition, offset, note } of commits) this.#commits.set(`${group}\u0000${topic}\u0000${partition}`, { offset, note })
+    for (const { topic, partition, offset, note } of commits)
+      this.#commits.set(`${group}\u0000${topic}\u0000${partition}`, { offset, note })
   }
 
   committed(group: string, topic: string, partition: number): { readonly offset: number; readonly note: string } | null {
@@ -155,7 +164,16 @@ export class MemoryBroker {
   }
 
   /** Places a record as any other client of the broker might: past size limits and key rules. Returns its offset. */
-  inject(topic: string, partition: number, record: { readonly key?: string | null; readonly value: Uint8Array | null; readonly headers?: Readonly<Record<string, string>>; readonly timestamp?: number }): number {
+  inject(
+    topic: string,
+    partition: number,
+    record: {
+      readonly key?: string | null
+      readonly value: Uint8Array | null
+      readonly headers?: Readonly<Record<string, string>>
+      readonly timestamp?: number
+    },
+  ): number {
     this.#hub.check(topic, partition)
     const entry = { key: record.key ?? null, value: record.value, headers: record.headers ?? {} }
     const [placed] = this.#store.append([{ topic, partition, entries: [entry] }], record.timestamp ?? this.#hub.now())

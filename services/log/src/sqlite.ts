@@ -4,7 +4,16 @@ import { DatabaseSync, type StatementSync } from "node:sqlite"
 import type { PartitionBatch } from "./group-commit.ts"
 import { LocalHub, LocalLog } from "./local-log.ts"
 import type { Store, StoredAt, Stretch, StretchLimit } from "./local-store.ts"
-import { type Bounds, type Commit, type Log, LogOwnedError, type LogRecord, LogUnavailableError, type TopicDescription, type TopicSettings } from "./log.ts"
+import {
+  type Bounds,
+  type Commit,
+  type Log,
+  LogOwnedError,
+  type LogRecord,
+  LogUnavailableError,
+  type TopicDescription,
+  type TopicSettings,
+} from "./log.ts"
 import { type OwnerLock, takeOwnership } from "./owner-lock.ts"
 import { LocalRegistry } from "./registry/local.ts"
 import type { SchemaRegistry } from "./registry/registry.ts"
@@ -91,7 +100,9 @@ function openFile({ dir, synchronous = "FULL", readOnly = false }: SqliteOptions
     db = new DatabaseSync(file, { readOnly, timeout: busyTimeoutMs })
     const version = Number(db.prepare("PRAGMA user_version").get()?.["user_version"])
     if (version > schemaVersion) {
-      throw new LogVersionError(`The log in ${dir} has version ${version}; this Reins knows versions up to ${schemaVersion}. Use the Reins that wrote it or a newer one, or another folder (REINS_DATA).`)
+      throw new LogVersionError(
+        `The log in ${dir} has version ${version}; this Reins knows versions up to ${schemaVersion}. Use the Reins that wrote it or a newer one, or another folder (REINS_DATA).`,
+      )
     }
     if (readOnly && version === 0) throw noLogYet(dir)
     if (!readOnly) {
@@ -106,12 +117,17 @@ function openFile({ dir, synchronous = "FULL", readOnly = false }: SqliteOptions
 }
 
 function noLogYet(dir: string): LogUnavailableError {
-  return new LogUnavailableError(`There is no log in ${dir} yet. \`reins run\` or \`reins dev\` creates one; REINS_DATA names another folder.`)
+  return new LogUnavailableError(
+    `There is no log in ${dir} yet. \`reins run\` or \`reins dev\` creates one; REINS_DATA names another folder.`,
+  )
 }
 
 function unavailable(dir: string, cause: unknown): LogUnavailableError {
   const why = cause instanceof Error ? cause.message : String(cause)
-  return new LogUnavailableError(`The log in ${dir} cannot be opened: ${why}. Check that the folder may be written, that its disk has room and that ${fileName} is a Reins log, or use another folder (REINS_DATA).`, { cause })
+  return new LogUnavailableError(
+    `The log in ${dir} cannot be opened: ${why}. Check that the folder may be written, that its disk has room and that ${fileName} is a Reins log, or use another folder (REINS_DATA).`,
+    { cause },
+  )
 }
 
 interface StoredPartition {
@@ -144,8 +160,12 @@ class SqliteStore implements Store {
     this.#owner = owner
     this.#begin = db.prepare("BEGIN IMMEDIATE")
     this.#end = db.prepare("COMMIT")
-    this.#insert = db.prepare("INSERT INTO records (topic_id, partition, offset, timestamp, key, value, headers) VALUES (?, ?, ?, ?, ?, ?, ?)")
-    this.#select = db.prepare("SELECT offset, timestamp, key, value, headers FROM records WHERE topic_id = ? AND partition = ? AND offset >= ? AND offset < ? ORDER BY offset LIMIT ?")
+    this.#insert = db.prepare(
+      "INSERT INTO records (topic_id, partition, offset, timestamp, key, value, headers) VALUES (?, ?, ?, ?, ?, ?, ?)",
+    )
+    this.#select = db.prepare(
+      "SELECT offset, timestamp, key, value, headers FROM records WHERE topic_id = ? AND partition = ? AND offset >= ? AND offset < ? ORDER BY offset LIMIT ?",
+    )
     this.#newest = db.prepare("SELECT offset, timestamp FROM records WHERE topic_id = ? AND partition = ? ORDER BY offset DESC LIMIT 1")
     this.#topic = db.prepare("SELECT id, name, partitions, cleanup, config FROM topics WHERE name = ?")
     if (owner) for (const { name } of this.topics()) this.#load(name)
@@ -161,7 +181,8 @@ class SqliteStore implements Store {
         const timestamp = Math.max(stored.timestamp, now)
         let offset = stored.end
         placed.push({ baseOffset: offset, timestamp })
-        for (const { key, value, headers } of entries) this.#insert.run(id, partition, offset++, timestamp, key, value, JSON.stringify(headers))
+        for (const { key, value, headers } of entries)
+          this.#insert.run(id, partition, offset++, timestamp, key, value, JSON.stringify(headers))
         after.push({ stored, end: offset, timestamp })
       }
     })
@@ -195,7 +216,9 @@ class SqliteStore implements Store {
   }
 
   createTopic({ name, partitions, cleanup, config }: TopicSettings): void {
-    this.#db.prepare("INSERT INTO topics (name, partitions, cleanup, config) VALUES (?, ?, ?, ?)").run(name, partitions, cleanup, JSON.stringify(config))
+    this.#db
+      .prepare("INSERT INTO topics (name, partitions, cleanup, config) VALUES (?, ?, ?, ?)")
+      .run(name, partitions, cleanup, JSON.stringify(config))
     this.#load(name)
   }
 
@@ -208,21 +231,26 @@ class SqliteStore implements Store {
   }
 
   commit(group: string, commits: readonly Commit[]): void {
-    const upsert = this.#db.prepare("INSERT INTO commits VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET offset = excluded.offset, note = excluded.note")
+    const upsert = this.#db.prepare(
+      "INSERT INTO commits VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET offset = excluded.offset, note = excluded.note",
+    )
     this.#transact(() => {
       for (const { topic, partition, offset, note } of commits) upsert.run(group, this.#stored(topic).id, partition, offset, note)
     })
   }
 
   committed(group: string, topic: string, partition: number): { readonly offset: number; readonly note: string } | null {
-    const row = this.#db.prepare("SELECT offset, note FROM commits WHERE group_name = ? AND topic_id = ? AND partition = ?").get(group, this.#stored(topic).id, partition) as Row | undefined
+    const row = this.#db
+      .prepare("SELECT offset, note FROM commits WHERE group_name = ? AND topic_id = ? AND partition = ?")
+      .get(group, this.#stored(topic).id, partition) as Row | undefined
     return row === undefined ? null : { offset: row["offset"] as number, note: row["note"] as string }
   }
 
   register(subject: string, schema: string): number {
     if (this.#owner) this.#db.prepare("INSERT OR IGNORE INTO schemas (subject, schema) VALUES (?, ?)").run(subject, schema)
     const row = this.#db.prepare("SELECT id FROM schemas WHERE subject = ? AND schema = ?").get(subject, schema) as Row | undefined
-    if (row === undefined) throw new LogUnavailableError(`The log does not have this schema of ${subject}, and it is open for reading only.`)
+    if (row === undefined)
+      throw new LogUnavailableError(`The log does not have this schema of ${subject}, and it is open for reading only.`)
     return row["id"] as number
   }
 
@@ -281,5 +309,10 @@ class SqliteStore implements Store {
 }
 
 function describe(row: Row): TopicDescription {
-  return { name: row["name"] as string, partitions: row["partitions"] as number, cleanup: row["cleanup"] as string, config: JSON.parse(row["config"] as string) as Record<string, string> }
+  return {
+    name: row["name"] as string,
+    partitions: row["partitions"] as number,
+    cleanup: row["cleanup"] as string,
+    config: JSON.parse(row["config"] as string) as Record<string, string>,
+  }
 }
