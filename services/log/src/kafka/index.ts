@@ -1,0 +1,3 @@
+export type { KafkaOptions, SocketFactory } from "./client.ts"
+export { openKafka } from "./kafka-log.ts"
+export { assertPatched } from "./patched.ts"
