@@ -47,6 +47,7 @@ const batchEntriesMax = 500
  */
 export class GroupCommit {
   readonly #write: (batches: readonly PartitionBatch[]) => Promise<readonly WriteOutcome[]>
+  readonly #defer: (run: () => void) => void
   readonly #lanes = new Map<string, Lane>()
   #inFlight = false
   #scheduled = false
@@ -54,9 +55,16 @@ export class GroupCommit {
   #idle: (() => void) | undefined
   #timer: NodeJS.Timeout | undefined
 
-  /** `write` answers one outcome per batch, in the order given; it throws only when it cannot say anything about any of them. */
-  constructor(write: (batches: readonly PartitionBatch[]) => Promise<readonly WriteOutcome[]>) {
+  /**
+   * `write` answers one outcome per batch, in the order given; it throws only when it cannot say anything about any of them.
+   * `defer` decides how long a write waits for company when none is in flight.
+   */
+  constructor(
+    write: (batches: readonly PartitionBatch[]) => Promise<readonly WriteOutcome[]>,
+    defer: (run: () => void) => void = twoMicrotasks,
+  ) {
     this.#write = write
+    this.#defer = defer
   }
 
   append(append: Append): Promise<Placed> {
@@ -114,13 +122,10 @@ export class GroupCommit {
   #schedule(): void {
     if (this.#scheduled || this.#inFlight) return
     this.#scheduled = true
-    // Two turns of the microtask queue later: what the same turn of the loop appends leaves together.
-    queueMicrotask(() =>
-      queueMicrotask(() => {
-        this.#scheduled = false
-        void this.#flush()
-      }),
-    )
+    this.#defer(() => {
+      this.#scheduled = false
+      void this.#flush()
+    })
   }
 
   async #flush(): Promise<void> {
@@ -209,6 +214,11 @@ export class GroupCommit {
       }
     }
   }
+}
+
+/** What one callback and what it wakes append leaves together. */
+function twoMicrotasks(run: () => void): void {
+  queueMicrotask(() => queueMicrotask(run))
 }
 
 /** Taken back before its first sending it is nowhere; after one whose outcome is unknown it may stand all the same. */

@@ -181,7 +181,9 @@ export class LocalLog implements Log {
     this.hub = options.hub
     this.#readOnly = options.readOnly
     this.#closed = options.closed
-    this.#commit = new GroupCommit(options.write ?? (async (batches) => this.hub.write(batches)))
+    // A local write blocks the event loop, so it waits for its turn: what all sockets that are ready now have to say shares one
+    // commit, and a chain of appends cannot keep the loop from its sockets and timers.
+    this.#commit = new GroupCommit(options.write ?? (async (batches) => this.hub.write(batches)), this.hub.defer)
   }
 
   append(append: Append): Promise<Placed> {
