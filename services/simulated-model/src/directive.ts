@@ -1,0 +1,131 @@
+import type { JsonSchema, Tool } from "./messages.ts"
+
+/** A call that the planner wants made. */
+export interface WantedCall {
+  readonly name: string
+  readonly input: Readonly<Record<string, unknown>>
+}
+
+/** What a prompt orders in so many words: the calls of each turn, or why it cannot be read; null where it orders nothing. */
+export type Directives = { readonly turns: readonly (readonly WantedCall[])[] } | { readonly unreadable: string }
+
+/** Turns of one directive; more is a typing error and not a test. */
+const turnsMax = 10_000
+
+/**
+ * Reads the directives of a prompt, in order:
+ *
+ *     [[call add {"a":1,"b":2}]]                                one turn
+ *     [[call add {"a":1,"b":2}; call get_order {"id":"17"}]]    one turn, calls in parallel
+ *     [[turns 10: call echo {"n":"$i"}]]                        ten turns; $i is the number of the turn, from 1
+ *
+ * The arguments may be left out where they are empty. A string that is just "$i" becomes a number where the tool's schema wants one.
+ */
+export function directivesOf(prompt: string, tools: readonly Tool[]): Directives | null {
+  const opening = /\[\[\s*(?=(?:call|turns)\b)/g
+  const turns: WantedCall[][] = []
+  let found = false
+  for (let match = opening.exec(prompt); match !== null; match = opening.exec(prompt)) {
+    found = true
+    const reader = new Reader(prompt, match.index + match[0].length)
+    try {
+      turns.push(...readGroup(reader, tools))
+    } catch (error) {
+      if (!(error instanceof Unreadable)) throw error
+      return { unreadable: `${error.message} at "${prompt.slice(match.index, reader.at + 20)}"` }
+    }
+    opening.lastIndex = reader.at
+  }
+  return found ? { turns } : null
+}
+
+class Unreadable extends Error {}
+
+class Reader {
+  readonly text: string
+  at: number
+
+  constructor(text: string, at: number) {
+    this.text = text
+    this.at = at
+  }
+
+  /** Takes what the pattern, which must be sticky, finds here. */
+  take(pattern: RegExp): string | null {
+    pattern.lastIndex = this.at
+    const match = pattern.exec(this.text)
+    if (match === null) return null
+    this.at += match[0].length
+    return match[1] ?? match[0]
+  }
+
+  need(pattern: RegExp, what: string): string {
+    const taken = this.take(pattern)
+    if (taken === null) throw new Unreadable(`${what} is missing`)
+    return taken
+  }
+}
+
+function readGroup(reader: Reader, tools: readonly Tool[]): WantedCall[][] {
+  const count = reader.take(/turns\s+(\d+)\s*:\s*/y)
+  if (count !== null && (Number(count) < 1 || Number(count) > turnsMax))
+    throw new Unreadable(`the number of turns must be from 1 to ${turnsMax}`)
+  const calls: { name: string; json: string }[] = []
+  for (;;) {
+    reader.need(/\s*call\s+/y, '"call"')
+    const name = reader.need(/[a-zA-Z0-9_-]+/y, "the name of a tool")
+    reader.take(/\s*/y)
+    calls.push({ name, json: reader.text[reader.at] === "{" ? readObject(reader) : "{}" })
+    if (reader.take(/\s*\]\]/y) !== null) break
+    reader.need(/\s*;/y, '";" or "]]"')
+  }
+  const parsed = calls.map(({ name, json }) => {
+    try {
+      return { name, input: JSON.parse(json) as Record<string, unknown> }
+    } catch {
+      throw new Unreadable(`the arguments of ${name} are not JSON`)
+    }
+  })
+  if (count === null) return [parsed]
+  return Array.from({ length: Number(count) }, (_, i) =>
+    parsed.map(({ name, input }) => ({
+      name,
+      input: numbered(input, i + 1, tools.find((tool) => tool.name === name)?.input_schema) as Record<string, unknown>,
+    })),
+  )
+}
+
+/** A JSON object as text, found by its brackets: `]]` may well be inside it. */
+function readObject(reader: Reader): string {
+  const start = reader.at
+  let depth = 0
+  let quoted = false
+  for (; reader.at < reader.text.length; reader.at += 1) {
+    const char = reader.text[reader.at]
+    if (quoted) {
+      if (char === "\\") reader.at += 1
+      else if (char === '"') quoted = false
+    } else if (char === '"') quoted = true
+    else if (char === "{" || char === "[") depth += 1
+    else if (char === "}" || char === "]") {
+      depth -= 1
+      if (depth > 0) continue
+      reader.at += 1
+      return reader.text.slice(start, reader.at)
+    }
+  }
+  throw new Unreadable("the arguments do not end")
+}
+
+/** Puts the number of the turn in the place of `$i`. */
+function numbered(value: unknown, i: number, schema: unknown): unknown {
+  const keywords = (typeof schema === "object" && schema !== null ? schema : {}) as JsonSchema
+  if (typeof value === "string") {
+    if (value === "$i" && (keywords["type"] === "integer" || keywords["type"] === "number")) return i
+    return value.replaceAll("$i", String(i))
+  }
+  if (Array.isArray(value)) return value.map((item) => numbered(item, i, keywords["items"]))
+  if (typeof value !== "object" || value === null) return value
+  const properties = (keywords["properties"] ?? {}) as JsonSchema
+  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, numbered(item, i, properties[key])]))
+}
