@@ -29,6 +29,7 @@ const countReporter = fileURLToPath(new URL("count-reporter.ts", import.meta.url
 const patterns = ["{schemas,services,infra}/**/*.test.ts", "test/**/*.test.ts"]
 /** A test that hangs fails with its name instead of stopping the whole run; far above what any test takes. */
 const testTimeoutMs = 600_000
+const parentCheckMs = 500
 /** More brokers' clients at once than this only make each other slow. */
 const concurrencyMax = 4
 
@@ -152,6 +153,11 @@ async function nodeTest(files: readonly string[], options: readonly string[], en
   // Ctrl-C reaches the child through the terminal; this process stays to take the broker down and to say how far it came.
   const stay = (): void => {}
   const terminate = (): void => void child.kill("SIGTERM")
+  // npm gives a SIGTERM to its shell only, and some shells die without passing it on: then nobody would end the broker.
+  const parent = process.ppid
+  const watch = setInterval(() => {
+    if (process.ppid !== parent) terminate()
+  }, parentCheckMs)
   process.on("SIGINT", stay)
   process.on("SIGTERM", terminate)
   try {
@@ -164,6 +170,7 @@ async function nodeTest(files: readonly string[], options: readonly string[], en
     if (counts === undefined) return { passed: 0, failed: files.length, skipped: 0, ok: false }
     return { ...counts, failed: code === 0 ? counts.failed : Math.max(1, counts.failed), ok: code === 0 }
   } finally {
+    clearInterval(watch)
     process.off("SIGINT", stay)
     process.off("SIGTERM", terminate)
     rmSync(folder, { recursive: true, force: true })
