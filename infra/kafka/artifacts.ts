@@ -25,11 +25,7 @@ export function findMaven(): string | undefined {
 export function kafkaJars(): Promise<readonly string[]> {
   return cached(kafkaFolder(), async (folder) => {
     writeFileSync(join(folder, "pom.xml"), kafkaPom)
-    await maven(folder, [
-      `${dependencyPlugin}:copy-dependencies`,
-      "-DincludeScope=runtime",
-      "-DoutputDirectory=libs",
-    ])
+    await maven(folder, [`${dependencyPlugin}:copy-dependencies`, "-DincludeScope=runtime", "-DoutputDirectory=libs"])
   }).then((folder) => {
     const libs = join(folder, "libs")
     // In a fixed order: a class data archive is valid for one exact class path only.

@@ -73,7 +73,10 @@ export async function startBrokers(
       return await startBroker(supervisor, java, program, plan, properties)
     }),
   )
-  await brokersReady(runs, plans.map((plan) => plan.id))
+  await brokersReady(
+    runs,
+    plans.map((plan) => plan.id),
+  )
 
   return runs.map((run) => ({
     get pid() {
@@ -122,10 +125,15 @@ async function startBroker(
 async function brokersReady(runs: readonly BrokerRun[], ids: readonly number[]): Promise<void> {
   const dead = (): BrokerRun | undefined => runs.find((run) => run.process.endedBecause !== undefined)
   try {
-    await clusterReady(runs.map((run) => run.plan.port), ids, readyTimeoutMs, () => {
-      const run = dead()
-      return run === undefined ? undefined : `Broker ${run.plan.id} ended (${run.process.endedBecause}).`
-    })
+    await clusterReady(
+      runs.map((run) => run.plan.port),
+      ids,
+      readyTimeoutMs,
+      () => {
+        const run = dead()
+        return run === undefined ? undefined : `Broker ${run.plan.id} ended (${run.process.endedBecause}).`
+      },
+    )
   } catch (error) {
     const told = dead() ?? runs[0]
     throw didNotStart(error instanceof Error ? error.message : String(error), told?.logFile ?? "", error)

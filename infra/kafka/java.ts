@@ -9,10 +9,7 @@ export type Java = { readonly command: string; readonly version: string; readonl
 /** Every Java on this machine, the newest first: the broker starts fastest on the newest, and the registry needs 21. */
 export function findJavas(config: Pick<ReturnType<typeof readConfig>, "javaHomes" | "pathFolders"> = readConfig()): readonly Java[] {
   const homes = [...config.javaHomes, ...homesBelowCommonFolders()]
-  const commands = [
-    ...homes.map((home) => join(home, "bin", javaName)),
-    ...config.pathFolders.map((folder) => join(folder, javaName)),
-  ]
+  const commands = [...homes.map((home) => join(home, "bin", javaName)), ...config.pathFolders.map((folder) => join(folder, javaName))]
   const found: Java[] = []
   for (const command of new Set(commands)) {
     if (!existsSync(command)) continue

@@ -77,8 +77,7 @@ async function main(): Promise<void> {
 
   const asked = portNumber("--port", args.port)
   const first = asked ?? (await defaultIfFree(defaultPort, "broker", say))
-  const registry =
-    portNumber("--registry-port", args["registry-port"]) ?? (await defaultIfFree(defaultRegistryPort, "registry", say))
+  const registry = portNumber("--registry-port", args["registry-port"]) ?? (await defaultIfFree(defaultRegistryPort, "registry", say))
   const ports = {
     ...(first === undefined ? {} : { brokers: Array.from({ length: size }, (_, index) => first + index) }),
     ...(registry === undefined ? {} : { registry }),

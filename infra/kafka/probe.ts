@@ -44,11 +44,7 @@ export async function clusterReady(
 }
 
 /** Asks again until the question stops throwing, the time is over, or `gaveUp` names a reason to stop. */
-export async function eventually(
-  timeoutMs: number,
-  gaveUp: () => string | undefined,
-  ask: () => Promise<void>,
-): Promise<void> {
+export async function eventually(timeoutMs: number, gaveUp: () => string | undefined, ask: () => Promise<void>): Promise<void> {
   const deadline = performance.now() + timeoutMs
   for (;;) {
     const reason = gaveUp()

@@ -58,9 +58,7 @@ function start(order: Order): void {
 
 async function endAll(): Promise<void> {
   const running = [...children.values()]
-  const ended = Promise.all(
-    running.map((child) => new Promise<void>((resolve) => child.once("exit", () => resolve()))),
-  )
+  const ended = Promise.all(running.map((child) => new Promise<void>((resolve) => child.once("exit", () => resolve()))))
   const orderly = estate.removeFolder === undefined
   for (const child of running) {
     // A stopped process (SIGSTOP) would hear SIGTERM only after it is woken.

@@ -6,7 +6,7 @@ import { existsSync } from "node:fs"
 import { join } from "node:path"
 import { cached } from "./artifacts.ts"
 import type { Java } from "./java.ts"
-import { startSupervisor, type SupervisedProcess, type Supervisor } from "./supervised.ts"
+import { type SupervisedProcess, type Supervisor, startSupervisor } from "./supervised.ts"
 
 export type WarmStart = {
   readonly folder: string

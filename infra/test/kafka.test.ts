@@ -41,11 +41,14 @@ async function program(
   let stderr = ""
   child.stdout.on("data", (chunk: Buffer) => (stdout += chunk.toString("utf8")))
   child.stderr.on("data", (chunk: Buffer) => (stderr += chunk.toString("utf8")))
-  const gaveUp = (): string | undefined =>
-    child.exitCode === null ? undefined : `It exited with ${child.exitCode}:\n${stdout}\n${stderr}`
-  await eventually(120_000, () => (until.test(stdout) ? undefined : gaveUp()), async () => {
-    if (!until.test(stdout)) throw new Error(`Not yet: ${stdout}`)
-  })
+  const gaveUp = (): string | undefined => (child.exitCode === null ? undefined : `It exited with ${child.exitCode}:\n${stdout}\n${stderr}`)
+  await eventually(
+    120_000,
+    () => (until.test(stdout) ? undefined : gaveUp()),
+    async () => {
+      if (!until.test(stdout)) throw new Error(`Not yet: ${stdout}`)
+    },
+  )
   return { child, stdout: () => stdout, stderr: () => stderr }
 }
 
@@ -83,17 +86,31 @@ test("three brokers form one cluster and go on when one is gone", { skip }, asyn
   const [first, second, third] = kafka.brokers
   assert.ok(first && second && third)
   await first.kill("SIGKILL")
-  await eventually(60_000, () => undefined, async () => {
-    for (const broker of [second, third]) {
-      const view = await describeCluster("127.0.0.1", broker.port, 5_000)
-      assert.deepEqual([...view.brokerIds].sort(), [2, 3])
-    }
-  })
+  await eventually(
+    60_000,
+    () => undefined,
+    async () => {
+      for (const broker of [second, third]) {
+        const view = await describeCluster("127.0.0.1", broker.port, 5_000)
+        assert.deepEqual(
+          view.brokerIds.toSorted((a, b) => a - b),
+          [2, 3],
+        )
+      }
+    },
+  )
   await first.restart()
-  await eventually(60_000, () => undefined, async () => {
-    const view = await describeCluster("127.0.0.1", second.port, 5_000)
-    assert.deepEqual([...view.brokerIds].sort(), [1, 2, 3])
-  })
+  await eventually(
+    60_000,
+    () => undefined,
+    async () => {
+      const view = await describeCluster("127.0.0.1", second.port, 5_000)
+      assert.deepEqual(
+        view.brokerIds.toSorted((a, b) => a - b),
+        [1, 2, 3],
+      )
+    },
+  )
 })
 
 test("the registry refuses a change that an old or a new reader could not read, with no setting by the client", { skip }, async () => {
@@ -114,6 +131,26 @@ test("the registry refuses a change that an old or a new reader could not read, 
   assert.equal(await register([id, { name: "cents", type: "int", default: 0 }]), 200)
 })
 
+test("a data folder keeps the schemas and their ids over a restart", { skip }, async (context) => {
+  const dataDir = folderFor(context)
+  const schema = JSON.stringify({ type: "record", name: "Kept", fields: [{ name: "id", type: "string" }] })
+  const first = await startKafka({ dataDir })
+  context.after(() => first.stop())
+  const answer = await fetch(`${first.registryUrl}/subjects/kept/versions`, {
+    method: "POST",
+    headers: { "content-type": "application/vnd.schemaregistry.v1+json" },
+    body: JSON.stringify({ schema }),
+  })
+  const { id } = (await answer.json()) as { id: number }
+  assert.ok(id > 0)
+  await first.stop()
+
+  const second = await startKafka({ dataDir })
+  context.after(() => second.stop())
+  const kept = (await (await fetch(`${second.registryUrl}/schemas/ids/${id}`)).json()) as { schema: string }
+  assert.deepEqual(JSON.parse(kept.schema), JSON.parse(schema))
+})
+
 test("a process that is killed with SIGKILL leaves no broker, no registry and no folder behind", { skip }, async (context) => {
   const temporary = folderFor(context)
   const script = join(temporary, "asker.ts")
@@ -131,14 +168,20 @@ test("a process that is killed with SIGKILL leaves no broker, no registry and no
   assert.equal(left().length, 1)
 
   asker.child.kill("SIGKILL")
-  await eventually(60_000, () => undefined, async () => {
-    assert.equal(runs(pid), false)
-    assert.ok((await isFree(portOf(bootstrap))) && (await isFree(portOf(registry))))
-    assert.deepEqual(left(), [])
-  })
+  await eventually(
+    60_000,
+    () => undefined,
+    async () => {
+      assert.equal(runs(pid), false)
+      assert.ok((await isFree(portOf(bootstrap))) && (await isFree(portOf(registry))))
+      assert.deepEqual(left(), [])
+    },
+  )
 })
 
-test("a supervisor that is killed alone takes its brokers along", { skip: skip || (process.platform === "linux" ? false : "reads /proc") }, async (context) => {
+test("a supervisor that is killed alone takes its brokers along", {
+  skip: skip || (process.platform === "linux" ? false : "reads /proc"),
+}, async (context) => {
   const kafka = await startKafka({ registry: false })
   context.after(() => kafka.stop())
   const [broker] = kafka.brokers
@@ -147,7 +190,11 @@ test("a supervisor that is killed alone takes its brokers along", { skip: skip |
   const supervisor = Number(/^PPid:\s+(\d+)$/m.exec(status)?.[1])
   assert.notEqual(supervisor, process.pid)
   process.kill(supervisor, "SIGKILL")
-  await eventually(60_000, () => undefined, async () => assert.equal(runs(broker.pid), false))
+  await eventually(
+    60_000,
+    () => undefined,
+    async () => assert.equal(runs(broker.pid), false),
+  )
 })
 
 test("npm run kafka -- --print says only export lines on stdout, stays up, and ends all on SIGTERM", { skip }, async (context) => {
@@ -220,5 +267,8 @@ test("the cache is filled once, whole or not at all", async (context) => {
   await Promise.all([cached(folder, fill), cached(folder, fill), cached(folder, fill)])
   assert.equal(fills, 1)
   assert.deepEqual(readdirSync(folder), ["whole"])
-  assert.deepEqual(readdirSync(join(folder, "..")).filter((name) => name.includes("partial")), [])
+  assert.deepEqual(
+    readdirSync(join(folder, "..")).filter((name) => name.includes("partial")),
+    [],
+  )
 })
