@@ -1,7 +1,20 @@
 export { type Clock, LogTime, systemClock } from "./clock.ts"
+export { type Config, ConfigError, environmentNames, readConfig } from "./config.ts"
 export { type Health, serveHealth } from "./health.ts"
 export { Loop, type LoopOptions, type Observed } from "./loop.ts"
 export { Metrics } from "./metrics.ts"
+export { type OpenLog, openLog } from "./open-log.ts"
+export {
+  exitCodeOf,
+  groupOf,
+  newInstance,
+  type ProcessOptions,
+  type RunningProcess,
+  runProcess,
+  type ServiceContext,
+  startProcess,
+  version,
+} from "./process.ts"
 export {
   type AnyService,
   type Contract,
@@ -15,3 +28,4 @@ export {
   type ToolDraft,
   type View,
 } from "./service.ts"
+export { toolsTopicSettings, topicSettings } from "./topics.ts"

@@ -18,14 +18,13 @@ export type Decoded =
 
 export type UnreadableReason = "bad_framing" | "unknown_schema" | "unknown_type" | "undecodable" | "invalid" | "null_key" | "wrong_topic"
 
-interface Writer {
+interface Known {
   readonly definition: Definition
-  readonly id: number
   readonly type: avsc.Type
 }
 
 type Reader =
-  | { readonly definition: Definition; readonly type: avsc.Type; readonly resolver: avsc.Resolver | undefined }
+  | (Known & { readonly resolver: avsc.Resolver | undefined })
   | { readonly unreadable: UnreadableReason; readonly message: string }
 
 /**
@@ -34,29 +33,38 @@ type Reader =
  */
 export class Codec {
   readonly #registry: SchemaRegistry
-  readonly #writers = new Map<string, Writer>()
-  readonly #byRecordName = new Map<string, Writer>()
+  readonly #byRecordName: ReadonlyMap<string, Known>
+  /** By family and event type; empty in a codec that only reads. */
+  readonly #writers = new Map<string, Known & { readonly id: number }>()
   readonly #readers = new Map<number, Reader>()
 
   private constructor(registry: SchemaRegistry) {
     this.#registry = registry
+    this.#byRecordName = new Map(
+      definitions.map((definition) => [
+        definition.recordName,
+        { definition, type: avsc.Type.forSchema(avroOf(definition) as avsc.Schema) },
+      ]),
+    )
   }
 
   /** Registers every schema, or verifies that it stands. Throws `SchemaIncompatibleError` or `LogUnavailableError`. */
   static async open(registry: SchemaRegistry): Promise<Codec> {
     const codec = new Codec(registry)
-    const ids = await Promise.all(
-      definitions.map((definition) => registry.register(definition.recordName, JSON.stringify(avroOf(definition)))),
+    await Promise.all(
+      definitions.map(async (definition) => {
+        const id = await registry.register(definition.recordName, JSON.stringify(avroOf(definition)))
+        const known = codec.#byRecordName.get(definition.recordName) as Known
+        codec.#writers.set(`${definition.family}/${definition.type}`, { ...known, id })
+        codec.#readers.set(id, { ...known, resolver: undefined })
+      }),
     )
-    definitions.forEach((definition, index) => {
-      const type = avsc.Type.forSchema(avroOf(definition) as avsc.Schema)
-      const id = ids[index] as number
-      const writer = { definition, id, type }
-      codec.#writers.set(`${definition.family}/${definition.type}`, writer)
-      codec.#byRecordName.set(definition.recordName, writer)
-      codec.#readers.set(id, { definition, type, resolver: undefined })
-    })
     return codec
+  }
+
+  /** A codec that reads only: it registers nothing and learns what the records bring. */
+  static reader(registry: SchemaRegistry): Codec {
+    return new Codec(registry)
   }
 
   /** Throws a TypeError naming the field when `said` does not fit its schema: a programmer's error. */

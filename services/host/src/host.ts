@@ -1,0 +1,43 @@
+import { type Config, type ProcessOptions, type RunningProcess, startProcess } from "@reins/runtime"
+import { type SimulatedModel, startSimulatedModel } from "@reins/simulated-model"
+import { build, type Given, hostable } from "./hosted.ts"
+
+export interface HostOptions extends Omit<ProcessOptions, "build" | "services">, Given {
+  /** All that can be hosted, unless given. */
+  readonly services?: readonly string[]
+}
+
+export interface Host extends RunningProcess {
+  /** Set where no model endpoint is configured: the simulated model answers, and says so. */
+  readonly simulatedModel: SimulatedModel | null
+}
+
+/** Whether the environment names a model endpoint. */
+export function hasModel(config: Config): boolean {
+  return Object.keys(config.anthropic).length > 0
+}
+
+/** Any set of services in one process; with the SQLite log, all of them are embedded mode. */
+export async function startHost(options: HostOptions): Promise<Host> {
+  const services = options.services ?? hostable
+  for (const name of services)
+    if (!hostable.includes(name)) throw new RangeError(`There is no service ${name}. There are: ${hostable.join(", ")}.`)
+  const simulatedModel =
+    services.includes("llm-invoker") && options.model === undefined && !hasModel(options.config) ? await startSimulatedModel() : null
+  const config =
+    simulatedModel === null ? options.config : { ...options.config, anthropic: { apiKey: "simulated", baseURL: simulatedModel.url } }
+  try {
+    const running = await startProcess({ ...options, config, services, build: (context) => build(services, context, options) })
+    return {
+      ...running,
+      simulatedModel,
+      stop: async () => {
+        await running.stop()
+        await simulatedModel?.stop()
+      },
+    }
+  } catch (error) {
+    await simulatedModel?.stop()
+    throw error
+  }
+}

@@ -1,0 +1,152 @@
+import { readFileSync } from "node:fs"
+import { z } from "zod"
+
+const port = z.coerce.number().int().min(0).max(65_535)
+
+/** The environment that every process reads, typed, once. Secrets may be given as files: `NAME_FILE`. */
+const shape = {
+  KAFKA_BROKERS: z.string().optional(),
+  KAFKA_SSL_CA: z.string().optional(),
+  KAFKA_SASL_MECHANISM: z.enum(["plain", "scram-sha-256", "scram-sha-512"]).optional(),
+  KAFKA_SASL_USERNAME: z.string().optional(),
+  KAFKA_SASL_PASSWORD: z.string().optional(),
+  SCHEMA_REGISTRY_URL: z.url().optional(),
+  SCHEMA_REGISTRY_USERNAME: z.string().optional(),
+  SCHEMA_REGISTRY_PASSWORD: z.string().optional(),
+  REINS_TOPIC_PREFIX: z
+    .string()
+    .regex(/^[a-zA-Z0-9._-]{1,100}$/, "must be 1 to 100 of a-z, A-Z, 0-9, dot, underscore and hyphen")
+    .default("reins"),
+  REINS_PARTITIONS: z.coerce.number().int().min(1).max(1000).optional(),
+  REINS_DATA: z.string().min(1).default(".reins"),
+  REINS_MODEL: z.string().min(1).default("claude-sonnet-5-5"),
+  REINS_HOST: z.string().min(1).default("127.0.0.1"),
+  REINS_PORT: port.default(0),
+  REINS_LOG_LEVEL: z.enum(["trace", "debug", "info", "warn", "error", "fatal", "silent"]).default("info"),
+  REINS_DRAIN_MS: z.coerce.number().int().min(0).default(20_000),
+  ANTHROPIC_API_KEY: z.string().min(1).optional(),
+  ANTHROPIC_AUTH_TOKEN: z.string().min(1).optional(),
+  ANTHROPIC_BASE_URL: z.url().optional(),
+}
+
+/** Every name, for the compose file's check and `config show`. */
+export const environmentNames: readonly string[] = Object.keys(shape)
+const secrets = new Set(["KAFKA_SASL_PASSWORD", "SCHEMA_REGISTRY_PASSWORD", "ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"])
+/** Read by tests and scripts only. */
+const foreign = new Set(["REINS_REQUIRE_KAFKA", "REINS_TEST_KAFKA", "REINS_TEST_REGISTRY", "REINS_NODE"])
+
+export interface Config {
+  /** Null: the embedded log. */
+  readonly kafka: {
+    readonly brokers: readonly string[]
+    readonly registryUrl: string
+    readonly registryAuth: { readonly username: string; readonly password: string } | null
+    readonly ca: string | null
+    readonly sasl: {
+      readonly mechanism: "plain" | "scram-sha-256" | "scram-sha-512"
+      readonly username: string
+      readonly password: string
+    } | null
+  } | null
+  readonly prefix: string
+  readonly partitions: number
+  readonly dataDir: string
+  readonly model: string
+  readonly anthropic: { readonly apiKey?: string; readonly authToken?: string; readonly baseURL?: string }
+  readonly host: string
+  /** 0: any free port. */
+  readonly port: number
+  readonly logLevel: string
+  /** How long a process waits for its effects when it must end. */
+  readonly drainMs: number
+  /** What is odd about the environment, in sentences. */
+  readonly warnings: readonly string[]
+}
+
+/** The environment does not make sense. */
+export class ConfigError extends Error {
+  readonly code = "config"
+  readonly retryable = false
+}
+
+/** Reads the environment. Throws a `ConfigError` naming the variable. */
+export function readConfig(environment: Readonly<Record<string, string | undefined>>): Config {
+  const given: Record<string, string> = {}
+  const warnings: string[] = []
+  for (const [name, value] of Object.entries(environment)) {
+    if (value === undefined || value === "") continue
+    const secret = name.endsWith("_FILE") ? name.slice(0, -5) : undefined
+    if (secret !== undefined && secrets.has(secret)) {
+      try {
+        given[secret] = readFileSync(value, "utf8").trim()
+      } catch (error) {
+        throw new ConfigError(`${name} names a file that cannot be read: ${(error as Error).message}.`)
+      }
+    } else if (name in shape) given[name] ??= value
+    else if (name.startsWith("REINS_") && !foreign.has(name))
+      warnings.push(
+        `${name} is not a variable that Reins knows; it is ignored. It knows: ${environmentNames.filter((known) => known.startsWith("REINS_")).join(", ")}.`,
+      )
+  }
+  const parsed = z.object(shape).safeParse(given)
+  if (!parsed.success) {
+    const issue = parsed.error.issues[0]
+    throw new ConfigError(`${String(issue?.path[0])}: ${issue?.message}.`)
+  }
+  const env = parsed.data
+  const brokers = (env.KAFKA_BROKERS ?? "")
+    .split(",")
+    .map((broker) => broker.trim())
+    .filter((broker) => broker !== "")
+  if (brokers.length > 0 && env.SCHEMA_REGISTRY_URL === undefined)
+    throw new ConfigError("KAFKA_BROKERS is set, so SCHEMA_REGISTRY_URL must be set too.")
+  if (env.KAFKA_SASL_MECHANISM !== undefined && (env.KAFKA_SASL_USERNAME === undefined || env.KAFKA_SASL_PASSWORD === undefined)) {
+    throw new ConfigError("KAFKA_SASL_MECHANISM is set, so KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD must be set too.")
+  }
+  return {
+    kafka:
+      brokers.length === 0
+        ? null
+        : {
+            brokers,
+            registryUrl: env.SCHEMA_REGISTRY_URL as string,
+            registryAuth:
+              env.SCHEMA_REGISTRY_USERNAME === undefined
+                ? null
+                : { username: env.SCHEMA_REGISTRY_USERNAME, password: env.SCHEMA_REGISTRY_PASSWORD ?? "" },
+            ca: env.KAFKA_SSL_CA === undefined ? null : readCa(env.KAFKA_SSL_CA),
+            sasl:
+              env.KAFKA_SASL_MECHANISM === undefined
+                ? null
+                : {
+                    mechanism: env.KAFKA_SASL_MECHANISM,
+                    username: env.KAFKA_SASL_USERNAME as string,
+                    password: env.KAFKA_SASL_PASSWORD as string,
+                  },
+          },
+    prefix: env.REINS_TOPIC_PREFIX,
+    partitions: env.REINS_PARTITIONS ?? (brokers.length > 0 ? 12 : 4),
+    dataDir: env.REINS_DATA,
+    model: env.REINS_MODEL,
+    anthropic: {
+      ...(env.ANTHROPIC_API_KEY === undefined ? {} : { apiKey: env.ANTHROPIC_API_KEY }),
+      ...(env.ANTHROPIC_AUTH_TOKEN === undefined ? {} : { authToken: env.ANTHROPIC_AUTH_TOKEN }),
+      ...(env.ANTHROPIC_BASE_URL === undefined ? {} : { baseURL: env.ANTHROPIC_BASE_URL }),
+    },
+    host: env.REINS_HOST,
+    port: env.REINS_PORT,
+    logLevel: env.REINS_LOG_LEVEL,
+    drainMs: env.REINS_DRAIN_MS,
+    warnings,
+  }
+}
+
+/** KAFKA_SSL_CA holds the certificate itself or the path of a file with it. */
+function readCa(value: string): string {
+  if (value.includes("-----BEGIN")) return value
+  try {
+    return readFileSync(value, "utf8")
+  } catch (error) {
+    throw new ConfigError(`KAFKA_SSL_CA names a file that cannot be read: ${(error as Error).message}.`)
+  }
+}
