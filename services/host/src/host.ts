@@ -1,10 +1,13 @@
 import { type Config, type ProcessOptions, type RunningProcess, startProcess } from "@reins/runtime"
 import { type SimulatedModel, startSimulatedModel } from "@reins/simulated-model"
+import { type Backend, worker } from "@reins/worker-kit"
 import { build, type Given, hostable } from "./hosted.ts"
 
 export interface HostOptions extends Omit<ProcessOptions, "build" | "services">, Given {
   /** All that can be hosted, unless given. */
   readonly services?: readonly string[]
+  /** Backends of users' tools, hosted beside them. */
+  readonly workers?: readonly Backend[]
 }
 
 export interface Host extends RunningProcess {
@@ -27,7 +30,14 @@ export async function startHost(options: HostOptions): Promise<Host> {
   const config =
     simulatedModel === null ? options.config : { ...options.config, anthropic: { apiKey: "simulated", baseURL: simulatedModel.url } }
   try {
-    const running = await startProcess({ ...options, config, services, build: (context) => build(services, context, options) })
+    const workers = options.workers ?? []
+    const running = await startProcess({
+      ...options,
+      config,
+      services: [...services, ...workers.map((backend) => backend.service)],
+      backends: [...(options.backends ?? []), ...workers.map((backend) => backend.backend)],
+      build: (context) => [...build(services, context, options), ...workers.map((backend) => worker(backend, context.me))],
+    })
     return {
       ...running,
       simulatedModel,

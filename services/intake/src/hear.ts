@@ -3,17 +3,19 @@ import { type LogRecord, partitionOf } from "@reins/log"
 import type { Codec } from "@reins/log/codec"
 import type { Hearing, SessionDraft, View } from "@reins/runtime"
 import { heard } from "@reins/session"
+import { intakeLimits } from "./config.ts"
 import { firstIssue, forwardedHeaders, type ReadCommand, readCommand } from "./read-command.ts"
 import { resolveAgent } from "./resolve-agent.ts"
-
-/** Longest content of one message, in characters of JSON: a record stays well below the broker's limit of 1 MiB. */
-const contentMax = 512 * 1024
 
 /**
  * Judges one command. A bad one is answered by `command.rejected` that its sender finds by commandId, or by a dead letter where nobody
  * can be answered; a repeated commandId has no second effect; a command on another session's partition is sent on unchanged.
  */
-export function hear(record: LogRecord, viewOf: (sessionId: string) => View, context: { readonly codec: Codec; readonly partitions: number }): Hearing {
+export function hear(
+  record: LogRecord,
+  viewOf: (sessionId: string) => View,
+  context: { readonly codec: Codec; readonly partitions: number },
+): Hearing {
   const read = readCommand(context.codec, record)
   if ("unreadable" in read) return { judged: "bury", reason: read.reason, message: read.unreadable }
   const home = partitionOf(read.sessionId, context.partitions)
@@ -46,7 +48,8 @@ type Judged = { readonly code: string; readonly message: string } | WithoutComma
 function judge({ command, sessionId }: ReadCommand, view: View): Judged {
   const { session } = view
   if (command.type === "session.start") {
-    if (session.phase !== "absent") return { code: "session_exists", message: `There is a session ${sessionId} already. Choose another sessionId, or leave it out.` }
+    if (session.phase !== "absent")
+      return { code: "session_exists", message: `There is a session ${sessionId} already. Choose another sessionId, or leave it out.` }
     let resolved: ReturnType<typeof resolveAgent>
     try {
       resolved = resolveAgent(command.agent, (backend, tool) => view.declaration(backend, tool))
@@ -58,8 +61,10 @@ function judge({ command, sessionId }: ReadCommand, view: View): Judged {
     if (input !== null && typeof input !== "string") return input
     return { type: "session.started", agent: resolved.agent, input }
   }
-  if (session.phase === "absent") return { code: "session_unknown", message: `There is no session ${sessionId}. Start it with session.start, or check the id.` }
-  if (session.phase === "ended") return { code: "session_ended", message: `The session ${sessionId} has ended; nothing more happens in it. Start a new one.` }
+  if (session.phase === "absent")
+    return { code: "session_unknown", message: `There is no session ${sessionId}. Start it with session.start, or check the id.` }
+  if (session.phase === "ended")
+    return { code: "session_ended", message: `The session ${sessionId} has ended; nothing more happens in it. Start a new one.` }
   switch (command.type) {
     case "message.send": {
       const said = content(command.content, "content")
@@ -70,7 +75,9 @@ function judge({ command, sessionId }: ReadCommand, view: View): Judged {
     case "session.end":
       return { type: "session.ended" }
     case "session.resume":
-      return session.phase === "parked" ? { type: "session.resumed" } : { code: "session_not_parked", message: `The session ${sessionId} is not parked; there is nothing to resume.` }
+      return session.phase === "parked"
+        ? { type: "session.resumed" }
+        : { code: "session_not_parked", message: `The session ${sessionId} is not parked; there is nothing to resume.` }
     default:
       return command satisfies never
   }
@@ -78,7 +85,11 @@ function judge({ command, sessionId }: ReadCommand, view: View): Judged {
 
 /** Content as a JSON array of blocks, canonical; or what is wrong with it. */
 function content(json: string, field: string): string | { code: string; message: string } {
-  if (json.length > contentMax) return { code: "content_too_large", message: `/${field}: ${json.length} characters; at most ${contentMax} fit into one record.` }
+  if (json.length > intakeLimits.contentMax)
+    return {
+      code: "content_too_large",
+      message: `/${field}: ${json.length} characters; at most ${intakeLimits.contentMax} fit into one record.`,
+    }
   let value: unknown
   try {
     value = JSON.parse(json)

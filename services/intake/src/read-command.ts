@@ -13,7 +13,13 @@ export interface ReadCommand {
 export type Read =
   | ReadCommand
   /** The sender can be answered: who and about which session is known. */
-  | { readonly rejected: string; readonly code: string; readonly commandId: string; readonly sessionId: string; readonly commandType: string }
+  | {
+      readonly rejected: string
+      readonly code: string
+      readonly commandId: string
+      readonly sessionId: string
+      readonly commandType: string
+    }
   /** Nobody to answer. */
   | { readonly unreadable: string; readonly reason: string }
 
@@ -35,19 +41,36 @@ export function readCommand(codec: Codec, record: LogRecord): Read {
   const sessionId = given ?? (isStart ? `sesn_${place}` : null)
   const commandType = text(said["type"]) ?? "unknown"
   if (sessionId === null || !idPattern.test(sessionId)) {
-    return { unreadable: `A ${commandType} needs a sessionId of 1 to 200 printable ASCII characters without spaces, in the value or as the record's key.`, reason: "no_session_id" }
+    return {
+      unreadable: `A ${commandType} needs a sessionId of 1 to 200 printable ASCII characters without spaces, in the value or as the record's key.`,
+      reason: "no_session_id",
+    }
   }
-  const reject = (code: string, rejected: string): Read => ({ rejected, code, commandId: commandId.slice(0, 200), sessionId, commandType: commandType.slice(0, 100) })
+  const reject = (code: string, rejected: string): Read => ({
+    rejected,
+    code,
+    commandId: commandId.slice(0, 200),
+    sessionId,
+    commandType: commandType.slice(0, 100),
+  })
   if (!idPattern.test(commandId)) return reject("invalid_command", "/commandId: must be 1 to 200 printable ASCII characters without spaces")
   if (record.key !== null && said["sessionId"] !== undefined && said["sessionId"] !== null && record.key !== sessionId) {
-    return reject("key_mismatch", `The record's key ${JSON.stringify(record.key)} is not the sessionId ${JSON.stringify(sessionId)}. Use the sessionId as the key.`)
+    return reject(
+      "key_mismatch",
+      `The record's key ${JSON.stringify(record.key)} is not the sessionId ${JSON.stringify(sessionId)}. Use the sessionId as the key.`,
+    )
   }
   const definition = (commands as unknown as readonly Definition[]).find((one) => one.type === said["type"])
   if (definition === undefined) {
-    return reject("unknown_command", `There is no command ${JSON.stringify(said["type"] ?? null)}. There are: ${commands.map((one) => one.type).join(", ")}.`)
+    return reject(
+      "unknown_command",
+      `There is no command ${JSON.stringify(said["type"] ?? null)}. There are: ${commands.map((one) => one.type).join(", ")}.`,
+    )
   }
   const fields: Record<string, unknown> = { ...said, commandId, sessionId }
-  if (json) for (const name of ["agent", "input", "content"]) if (fields[name] !== undefined && fields[name] !== null) fields[name] = JSON.stringify(fields[name])
+  if (json)
+    for (const name of ["agent", "input", "content"])
+      if (fields[name] !== undefined && fields[name] !== null) fields[name] = JSON.stringify(fields[name])
   const parsed = definition.schema.safeParse(fields)
   if (!parsed.success) return reject("invalid_command", firstIssue(parsed.error))
   return { command: { ...parsed.data, type: definition.type } as unknown as Command, commandId, sessionId }
@@ -75,9 +98,11 @@ function readJson(value: Uint8Array): Record<string, unknown> {
 function readAvro(codec: Codec, value: Uint8Array): Record<string, unknown> {
   const decoded = codec.decode(value)
   if (decoded.ok) {
-    if (decoded.definition.family !== "commands") return { unreadable: `${decoded.definition.recordName} is no command.`, reason: "wrong_topic" }
+    if (decoded.definition.family !== "commands")
+      return { unreadable: `${decoded.definition.recordName} is no command.`, reason: "wrong_topic" }
     return decoded.said as Record<string, unknown>
   }
-  if ("unknownSchema" in decoded) return { unreadable: `This process has not met schema ${decoded.unknownSchema}.`, reason: "unknown_schema" }
+  if ("unknownSchema" in decoded)
+    return { unreadable: `This process has not met schema ${decoded.unknownSchema}.`, reason: "unknown_schema" }
   return { unreadable: decoded.message, reason: decoded.reason }
 }

@@ -1,13 +1,9 @@
 import { type Agent, agentGiven, canonicalJson, defaultLimits, type Tool, type ToolDeclared, type ToolGiven } from "@reins/events"
 import { Ajv2020 } from "ajv/dist/2020.js"
+import { intakeLimits } from "./config.ts"
 import { firstIssue } from "./read-command.ts"
 
 export type Resolved = { readonly agent: Agent } | { readonly code: string; readonly message: string }
-
-/** Longest JSON text of a tool's schema: compiling costs time that grows with it. */
-const schemaBytesMax = 64 * 1024
-const schemaDepthMax = 32
-const defaultTimeoutMs = 60_000
 
 /** Fields of the Messages API that Reins writes itself. */
 const ownFields = new Set(["model", "messages", "max_tokens", "system", "tools", "stream"])
@@ -21,7 +17,11 @@ export function resolveAgent(json: string, declaration: (backend: string, tool: 
   if (!parsed.success) return { code: "invalid_agent", message: `agent${firstIssue(parsed.error)}` }
   const given = parsed.data
   const taken = Object.keys(given.params).find((name) => ownFields.has(name))
-  if (taken !== undefined) return { code: "invalid_agent", message: `agent/params/${taken}: Reins writes this field itself; use agent.${taken === "max_tokens" ? "maxTokens" : taken}.` }
+  if (taken !== undefined)
+    return {
+      code: "invalid_agent",
+      message: `agent/params/${taken}: Reins writes this field itself; use agent.${taken === "max_tokens" ? "maxTokens" : taken}.`,
+    }
   const tools: Tool[] = []
   const names = new Set<string>()
   for (const [index, tool] of given.tools.entries()) {
@@ -53,11 +53,17 @@ export function resolveAgent(json: string, declaration: (backend: string, tool: 
 function resolveTool(tool: ToolGiven, place: string, declared: ToolDeclared | undefined): Tool | { code: string; message: string } {
   const invalid = (message: string): { code: string; message: string } => ({ code: "invalid_agent", message })
   if (declared === undefined) {
-    return invalid(`${place}: no worker has declared a tool ${tool.name} on the backend ${tool.backend}. Start its worker (reins worker, or reins up tool-workers/${tool.backend}), then send the command again.`)
+    return invalid(
+      `${place}: no worker has declared a tool ${tool.name} on the backend ${tool.backend}. Start its worker (reins worker, or reins up tool-workers/${tool.backend}), then send the command again.`,
+    )
   }
   if (tool.backend === "http" && tool.http === undefined) return invalid(`${place}/http: an http tool needs its method and url.`)
-  const inputSchema = tool.inputSchema ?? (declared.tool === "*" ? undefined : (JSON.parse(declared.inputSchema) as Record<string, unknown>))
-  if (inputSchema === undefined) return invalid(`${place}/inputSchema: the backend ${tool.backend} takes tools that the agent describes; give the JSON Schema of the arguments.`)
+  const inputSchema =
+    tool.inputSchema ?? (declared.tool === "*" ? undefined : (JSON.parse(declared.inputSchema) as Record<string, unknown>))
+  if (inputSchema === undefined)
+    return invalid(
+      `${place}/inputSchema: the backend ${tool.backend} takes tools that the agent describes; give the JSON Schema of the arguments.`,
+    )
   const fault = schemaFault(inputSchema)
   if (fault !== null) return invalid(`${place}/inputSchema: ${fault}`)
   return {
@@ -65,7 +71,7 @@ function resolveTool(tool: ToolGiven, place: string, declared: ToolDeclared | un
     description: tool.description ?? declared.description,
     backend: tool.backend,
     effect: tool.effect ?? declared.effect,
-    timeoutMs: tool.timeoutMs ?? (declared.tool === "*" ? defaultTimeoutMs : declared.timeoutMs),
+    timeoutMs: tool.timeoutMs ?? (declared.tool === "*" ? intakeLimits.toolTimeoutMs : declared.timeoutMs),
     inputSchema: canonicalJson(inputSchema),
     sideEffects: tool.sideEffects ?? declared.sideEffects,
     settings: tool.http === undefined ? null : canonicalJson(tool.http),
@@ -77,8 +83,9 @@ function resolveTool(tool: ToolGiven, place: string, declared: ToolDeclared | un
 /** Why this schema cannot be used, or null. Nothing is fetched: a remote `$ref` does not resolve. */
 function schemaFault(schema: Record<string, unknown>): string | null {
   const text = JSON.stringify(schema)
-  if (text.length > schemaBytesMax) return `the schema is ${text.length} characters long; at most ${schemaBytesMax} are compiled.`
-  if (depthOf(schema) > schemaDepthMax) return `the schema nests deeper than ${schemaDepthMax}.`
+  if (text.length > intakeLimits.schemaMax)
+    return `the schema is ${text.length} characters long; at most ${intakeLimits.schemaMax} are compiled.`
+  if (depthOf(schema) > intakeLimits.schemaDepthMax) return `the schema nests deeper than ${intakeLimits.schemaDepthMax}.`
   if (schema["type"] !== "object") return `the schema of a tool's arguments has "type": "object".`
   try {
     new Ajv2020({ strict: false, validateFormats: false, logger: false }).compile(schema)

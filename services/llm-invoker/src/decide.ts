@@ -7,9 +7,9 @@ import {
   conversationWith,
   digestOf,
   type Known,
-  type Session,
   requestBodyHash,
   requestParameters,
+  type Session,
 } from "@reins/session"
 import type { InvokerLimits } from "./config.ts"
 

@@ -40,7 +40,14 @@ export async function perform(
   if (!("fault" in outcome)) return [{ on: "sessions", event: { type: "model.responded", ...common, ...outcome, durationMs } }]
   const { status, message, retryable, retryAfterMs, requestId } = outcome.fault
   // An aborted call met its deadline, unless this process is ending: then the next owner asks at once, and it counts as no failure.
-  const kind = outcome.fault.kind !== "aborted" ? outcome.fault.kind : performing.ending() ? "given_up" : performing.signal.aborted ? "cancelled" : "deadline"
+  const kind =
+    outcome.fault.kind !== "aborted"
+      ? outcome.fault.kind
+      : performing.ending()
+        ? "given_up"
+        : performing.signal.aborted
+          ? "cancelled"
+          : "deadline"
   // Full jitter; never earlier than the provider asked.
   const backoff = kind === "given_up" ? 0 : Math.floor(random() * Math.min(backoffMaxMs, backoffBaseMs * 2 ** failures))
   const wait = retryAfterMs === null ? backoff : retryAfterMs + Math.floor(random() * 250)

@@ -15,6 +15,7 @@ export {
   startProcess,
   version,
 } from "./process.ts"
+export { type ReadRecord, readSessions, SessionReader } from "./read-session.ts"
 export {
   type AnyService,
   type Contract,

@@ -1,0 +1,73 @@
+import { version } from "@reins/runtime"
+import { Command } from "commander"
+import { events } from "./events.ts"
+import { fail } from "./fail.ts"
+import { replay } from "./replay.ts"
+import { run } from "./run.ts"
+import { list, show } from "./sessions.ts"
+import { apply, describe } from "./topics.ts"
+import { dev, up } from "./up.ts"
+import { worker } from "./worker.ts"
+
+const several = (value: string, before: readonly string[] | undefined): readonly string[] => [...(before ?? []), value]
+
+const program = new Command("reins")
+  .description("An agent harness whose only memory is a log.")
+  .version(version)
+  .option("-v, --verbose", "show stacks of errors")
+  .addHelpText("before", 'Examples:\n  reins run "What is 17 * 23, and what time is it in Tokyo?"\n  reins events SESSION --jsonl\n')
+  .showHelpAfterError()
+  .exitOverride((error) => {
+    process.exit(error.exitCode === 0 ? 0 : 2)
+  })
+
+program
+  .command("run")
+  .description("start a session, show it as it grows, end with its outcome (embedded unless KAFKA_BROKERS is set)")
+  .argument("<prompt>")
+  .option("--agent <file>", "the agent, JSON or YAML; without it a default agent with the built-in tools")
+  .option("--worker <file>", "serve the tools of this file too (embedded); NAME=FILE names the backend", several)
+  .option("--session <id>", "the session's id")
+  .option("--timeout <seconds>", "leave the session after so long (exit 7)")
+  .option("--json", "end with the session as one JSON document on stdout")
+  .option("-q, --quiet", "nothing on stderr but errors")
+  .action(run)
+program
+  .command("dev")
+  .description("everything in one process on the embedded log; stays up")
+  .option("--worker <file>", "serve the tools of this file too; NAME=FILE names the backend", several)
+  .action(dev)
+program.command("up").description("host the named services, all by default, in this process on Kafka").argument("[services...]").action(up)
+program
+  .command("worker")
+  .description("serve the tools that a module exports, on Kafka")
+  .argument("<file>")
+  .option("--backend <name>", "the backend they serve; default: the file's base name")
+  .action(worker)
+const sessions = program.command("sessions").description("what sessions there are")
+sessions.command("list").option("--json").option("--status <status>").option("--agent <name>").action(list)
+sessions.command("show").argument("<session>").option("--json").action(show)
+program
+  .command("events")
+  .description("every record of a session: where it stands, the fold's verdict, what it says")
+  .argument("<session>")
+  .option("--jsonl", "one JSON object per record")
+  .option("-f, --follow", "go on as the session grows")
+  .action(events)
+program
+  .command("replay")
+  .description("rebuild a session and its model requests from the log; executes nothing")
+  .argument("<session>")
+  .option("--to <offset>", "up to this offset of the session log")
+  .option("--check", "compare every rebuilt request with the recorded hash (exit 6 on a difference)")
+  .option("--json")
+  .action(replay)
+const topics = program.command("topics").description("the topics of the log")
+topics.command("apply").description("create what is missing, verify what stands").option("--json").action(apply)
+topics.command("describe").option("--json").action(describe)
+
+try {
+  await program.parseAsync(process.argv)
+} catch (error) {
+  fail(error, program.opts()["verbose"] === true)
+}

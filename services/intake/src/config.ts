@@ -1,0 +1,10 @@
+/** Limits of what a command may bring, with their reasons. */
+export const intakeLimits: {
+  /** Longest content of one message, in characters of JSON: a record stays well below the broker's limit of 1 MiB. */
+  readonly contentMax: number
+  /** Longest JSON text of a tool's schema: compiling costs time that grows with it. */
+  readonly schemaMax: number
+  readonly schemaDepthMax: number
+  /** Of a tool that says nothing. */
+  readonly toolTimeoutMs: number
+} = { contentMax: 512 * 1024, schemaMax: 64 * 1024, schemaDepthMax: 32, toolTimeoutMs: 60_000 }

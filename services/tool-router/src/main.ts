@@ -1,0 +1,5 @@
+import process from "node:process"
+import { runProcess } from "@reins/runtime"
+import { toolRouter } from "./service.ts"
+
+await runProcess({ services: ["tool-router"], build: () => [toolRouter()] }, process.env)
