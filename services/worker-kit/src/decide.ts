@@ -38,11 +38,15 @@ function onCall(view: View, backend: string, call: ToolCall | undefined, ahead: 
   if (ahead.claim === null) return inTime ? [claim(view, backend, ahead, null)] : []
   const standing = call?.claim
   if (call === undefined || standing == null || ahead.claim.claim !== standing.claim) return []
-  if (standing.instance === view.instance && standing.group === view.group) return [perform(view, call, "run", standing.claim, id)]
+  if (standing.instance === view.instance && standing.group === view.group) {
+    // Nothing starts after its deadline; saying so is better than leaving the router to wonder.
+    if (!inTime && !view.begun(standing.claim)) return [say(backend, `overdue/${standing.claim}`, notBegun(call, standing.claim))]
+    return [perform(view, call, "run", standing.claim, id)]
+  }
   if (!view.gone(standing.group, standing.instance)) return []
   switch (dispatch.effect) {
     case "keyed":
-      return [claim(view, backend, call, standing.claim)]
+      return inTime ? [claim(view, backend, call, standing.claim)] : []
     case "queryable":
       return [perform(view, call, "reconcile", standing.claim, id)]
     case "pure":
@@ -102,12 +106,25 @@ export function finished(call: ToolCall, standing: string | null): Extract<ToolD
   }
 }
 
-/** Design rule 7: claims not begun are given up. */
+/** A claim whose call was not begun within its time. */
+function notBegun(call: ToolCall, standing: string): ToolDraft {
+  return {
+    ...finished(call, standing),
+    outcome: "failed",
+    kind: "timeout",
+    message: `${call.dispatch?.tool} was not begun within its time: it was not run.`,
+    effect: "none",
+    retryAfterMs: 0,
+  }
+}
+
+/** Design rule 7: claims not begun are given up, also those that are sent and not yet read back. */
 export function giveUp(view: View, backend: string): readonly Draft[] {
   const drafts: Draft[] = []
-  for (const { backend: of, call, ahead } of view.openToolCalls()) {
-    const standing = (call ?? ahead).claim
-    if (of !== backend || standing === null || standing.instance !== view.instance || view.begun(standing.claim)) continue
+  for (const { backend: of, ahead } of view.openToolCalls()) {
+    const standing = ahead.claim
+    if (of !== backend || ahead.finished !== null || standing === null || standing.instance !== view.instance || view.begun(standing.claim))
+      continue
     drafts.push({
       on: "tools",
       backend,

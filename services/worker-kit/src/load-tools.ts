@@ -1,3 +1,4 @@
+import { registerHooks } from "node:module"
 import { basename, extname, resolve } from "node:path"
 import { pathToFileURL } from "node:url"
 import type { ToolDefinition } from "./tool.ts"
@@ -13,8 +14,32 @@ export function backendOfFile(file: string): string {
   return basename(file, extname(file))
 }
 
+/** What a worker's file may import wherever it lies. */
+const lent = /^(@reins\/worker-kit|zod)(\/|$)/
+let lending = false
+
+/**
+ * A worker's file lies in its author's folder, where `@reins/worker-kit` and `zod` need not be installed: what cannot be found from
+ * there is found from here. What the author has installed comes first.
+ */
+function lend(): void {
+  if (lending) return
+  lending = true
+  registerHooks({
+    resolve: (specifier, context, next) => {
+      try {
+        return next(specifier, context)
+      } catch (error) {
+        if (!lent.test(specifier) || (error as { code?: string }).code !== "ERR_MODULE_NOT_FOUND") throw error
+        return next(specifier, { ...context, parentURL: import.meta.url })
+      }
+    },
+  })
+}
+
 /** Loads the tools that a module exports, by whatever names; also arrays of them and a default export. */
 export async function loadTools(file: string): Promise<readonly ToolDefinition[]> {
+  lend()
   let module: Record<string, unknown>
   try {
     module = (await import(pathToFileURL(resolve(file)).href)) as Record<string, unknown>

@@ -1,33 +1,54 @@
 import type { Draft, Performing, ToolDraft } from "@reins/runtime"
+import type { Backend } from "./backend.ts"
 import { claimed, finished, type Run } from "./decide.ts"
 import { type Runnable, ToolAnswer, type ToolContext, ToolError } from "./tool.ts"
 
 /** How long a run may still answer after it was aborted, before its place is given to another. */
 const afterAbortMs = 1000
+/** An answer to "did it happen?" is worth some wait also when the deadline is near. */
+const reconcileMsMin = 10_000
+
+/** Longest result, in characters of its JSON: what the router lets through, and a record well below the broker's limit of 1 MiB. */
+const contentMax = 256 * 1024
+const messageMax = 8000
 
 /** One run of a tool, or one question about a run that nobody finished. Whatever the tool does, what comes back is a fact. */
 export async function perform(
   run: Run,
   performing: Performing,
-  backend: string,
-  tool: Runnable | undefined,
+  serves: Pick<Backend, "backend" | "find">,
   me: { readonly group: string; readonly instance: string },
 ): Promise<readonly Draft[]> {
+  const { backend } = serves
   const say = (event: ToolDraft): readonly Draft[] => [{ on: "tools", backend, event }]
   const base = finished(run.call, run.claim)
   const { dispatch } = run.call
   if (dispatch === null) return []
-  if (tool === undefined) {
-    return say({
-      ...base,
-      outcome: "failed",
-      kind: "not_found",
-      message: `No worker of ${backend} serves a tool ${dispatch.tool}.`,
-      effect: "none",
-    })
+  const failed = ({ kind, message, effect, retryAfterMs, unknown }: ToolError): readonly Draft[] =>
+    say({ ...base, outcome: unknown ? "unknown" : "failed", kind, message: message.slice(0, messageMax), effect, retryAfterMs })
+  let tool: Runnable | undefined
+  let input: unknown
+  try {
+    tool = serves.find(dispatch)
+    input = JSON.parse(dispatch.arguments)
+  } catch (error) {
+    if (run.is === "reconcile") return say(outcomeUnknown(run, `it cannot be asked: ${messageOf(error)}`))
+    return failed(error instanceof ToolError ? error : new ToolError(messageOf(error), { kind: "validation", effect: "none" }))
   }
-  const input: unknown = JSON.parse(dispatch.arguments)
-  if (run.is === "reconcile") return say(await reconciled(run, tool, input, me))
+  if (tool === undefined && run.is === "reconcile") return say(outcomeUnknown(run, `no worker of ${backend} serves it any more`))
+  if (tool === undefined)
+    return failed(new ToolError(`No worker of ${backend} serves a tool ${dispatch.tool}.`, { kind: "not_found", effect: "none" }))
+  if (run.is === "reconcile") {
+    const signal = AbortSignal.any([performing.signal, AbortSignal.timeout(Math.max(reconcileMsMin, run.remainingMs))])
+    const said = await Promise.race([reconciled(run, tool, input, me), gaveUp(signal)])
+    if (said !== null) return say(said)
+    return performing.signal.aborted ? [] : say(outcomeUnknown(run, "asking whether it happened gave no answer"))
+  }
+  if (performing.signal.aborted) {
+    // It waited for a place and is no longer wanted here.
+    const kind = performing.ending() ? "given_up" : "cancelled"
+    return failed(new ToolError(`${dispatch.tool} was stopped before it began.`, { kind, effect: "none", retryAfterMs: 0 }))
+  }
   const signal = AbortSignal.any([performing.signal, AbortSignal.timeout(Math.max(1, run.remainingMs))])
   const context: ToolContext = {
     sessionId: run.call.sessionId,
@@ -52,18 +73,48 @@ export async function perform(
   const outcome = await Promise.race([attempt(tool, input, context), gaveUp(signal)])
   // An aborted run that says nothing is closed by whoever aborted it: the router at the deadline, a successor by class.
   if (outcome === null) return []
-  if (outcome instanceof ToolAnswer) return say({ ...base, content: outcome.content, isError: outcome.isError })
-  const { kind, message, effect, retryAfterMs, unknown } = outcome
-  return say({ ...base, outcome: unknown ? "unknown" : "failed", kind, message: message.slice(0, 8000), effect, retryAfterMs })
+  if (outcome instanceof ToolError) return failed(outcome)
+  return say({ ...base, content: outcome.content, isError: outcome.isError })
 }
 
-async function attempt(tool: Runnable, input: unknown, context: ToolContext): Promise<ToolAnswer | ToolError> {
+/** Null where the tool stopped because it was told to. */
+async function attempt(tool: Runnable, input: unknown, context: ToolContext): Promise<ToolAnswer | ToolError | null> {
+  let value: unknown
   try {
-    return ToolAnswer.of(await tool.run(input, context))
+    value = await tool.run(input, context)
   } catch (error) {
     if (error instanceof ToolError) return error
-    return new ToolError(error instanceof Error ? error.message : String(error), { cause: error })
+    if (context.signal.aborted && isAbort(error, context.signal)) return null
+    return new ToolError(messageOf(error), { cause: error })
   }
+  try {
+    return fitting(ToolAnswer.of(value))
+  } catch (error) {
+    return new ToolError(`It ran, but its result is no JSON: ${messageOf(error)}`, {
+      kind: "malformed_output",
+      effect: "done",
+      cause: error,
+    })
+  }
+}
+
+/** A result that fits into a record and into what the router lets through. */
+function fitting(answer: ToolAnswer): ToolAnswer | ToolError {
+  const { length } = answer.content
+  if (length <= contentMax) return answer
+  return new ToolError(`It ran, but its result of ${length} characters is larger than the ${contentMax} that fit.`, {
+    kind: "output_too_large",
+    effect: "done",
+  })
+}
+
+/** Whether this was thrown because of the abort, by the names that the platform gives it. */
+function isAbort(error: unknown, signal: AbortSignal): boolean {
+  return error === signal.reason || (error instanceof Error && (error.name === "AbortError" || error.name === "TimeoutError"))
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
 }
 
 /** Null some time after the abort. */
@@ -80,22 +131,28 @@ async function reconciled(
   me: { readonly group: string; readonly instance: string },
 ): Promise<ToolDraft> {
   const base = finished(run.call, run.claim)
-  const unknown = (why: string): ToolDraft => ({
-    ...base,
-    outcome: "unknown",
-    message: `The worker died while ${run.call.dispatch?.tool} was running, and ${why}. It is not run again.`,
-    effect: "maybe",
-  })
+  const unknown = (why: string): ToolDraft => outcomeUnknown(run, why)
   try {
     const answer = await tool.reconcile?.(run.call.dispatch?.idempotencyKey ?? "", input)
     if (answer === undefined) return unknown("the tool cannot be asked whether it happened")
     if (answer.happened) {
-      const { content, isError } = ToolAnswer.of(answer.result)
-      return { ...base, content, isError }
+      const answered = fitting(ToolAnswer.of(answer.result))
+      if (answered instanceof ToolError)
+        return { ...base, outcome: "failed", kind: answered.kind, message: answered.message, effect: answered.effect }
+      return { ...base, content: answered.content, isError: answered.isError }
     }
     if (answer.forbidden) return claimed(me, run.call, run.claim)
     return unknown("the tool says that it has not happened, but it still may")
   } catch (error) {
-    return unknown(`asking whether it happened failed: ${error instanceof Error ? error.message : String(error)}`)
+    return unknown(`asking whether it happened failed: ${messageOf(error)}`)
+  }
+}
+
+function outcomeUnknown(run: Run, why: string): ToolDraft {
+  return {
+    ...finished(run.call, run.claim),
+    outcome: "unknown",
+    message: `The worker died while ${run.call.dispatch?.tool} was running, and ${why}. It is not run again.`.slice(0, messageMax),
+    effect: "maybe",
   }
 }

@@ -86,6 +86,8 @@ export interface ToolDefinition extends Runnable {
 }
 
 const defaultTimeoutMs = 60_000
+/** As for a tool that an agent describes: deadlines stay far below the retention of the topic. */
+const timeoutMsMax = 24 * 3_600_000
 
 /** Defines a tool. `effect` is `unsafe` unless said: the safe side. `run` gets the arguments as `input` parsed them. */
 export function defineTool<I extends z.ZodType>(tool: {
@@ -102,16 +104,41 @@ export function defineTool<I extends z.ZodType>(tool: {
     throw new TypeError(`A tool's name matches ^[a-zA-Z0-9_-]{1,64}$; ${JSON.stringify(tool.name)} does not.`)
   if (tool.effect === "queryable" && tool.reconcile === undefined)
     throw new TypeError(`${tool.name} is queryable, so it needs reconcile(key).`)
-  const { $schema: _, ...inputSchema } = z.toJSONSchema(tool.input, { io: "input" }) as Record<string, unknown>
+  const timeoutMs = tool.timeoutMs ?? defaultTimeoutMs
+  if (!Number.isInteger(timeoutMs) || timeoutMs < 1 || timeoutMs > timeoutMsMax)
+    throw new TypeError(`timeoutMs of ${tool.name} is a whole number from 1 to ${timeoutMsMax}; ${timeoutMs} is not.`)
+  const inputSchema = schemaOf(tool.name, tool.input)
   const { reconcile } = tool
   return {
     name: tool.name,
     description: tool.description,
     inputSchema,
     effect: tool.effect ?? "unsafe",
-    timeoutMs: tool.timeoutMs ?? defaultTimeoutMs,
+    timeoutMs,
     sideEffects: tool.sideEffects ?? null,
-    run: (input, context) => tool.run(tool.input.parse(input), context),
-    ...(reconcile === undefined ? {} : { reconcile: (key: string, input: unknown) => reconcile(key, tool.input.parse(input)) }),
+    run: async (input, context) => tool.run(await parsed(tool.input, input), context),
+    ...(reconcile === undefined
+      ? {}
+      : { reconcile: async (key: string, input: unknown) => reconcile(key, await parsed(tool.input, input)) }),
   }
+}
+
+/** The JSON Schema of the arguments, which the Messages API wants to be an object. */
+function schemaOf(name: string, input: z.ZodType): Readonly<Record<string, unknown>> {
+  let schema: Record<string, unknown>
+  try {
+    schema = z.toJSONSchema(input, { io: "input" }) as Record<string, unknown>
+  } catch (error) {
+    throw new TypeError(`The input of ${name} is no zod 4 schema that JSON can say: ${(error as Error).message}`, { cause: error })
+  }
+  if (schema["type"] !== "object") throw new TypeError(`The input of ${name} is no object: use z.object({…}) or z.strictObject({…}).`)
+  const { $schema: _, ...inputSchema } = schema
+  return inputSchema
+}
+
+/** The router has checked the arguments by the JSON Schema; this finds what only zod can say, before anything happens. */
+async function parsed<I extends z.ZodType>(schema: I, input: unknown): Promise<z.infer<I>> {
+  const result = await schema.safeParseAsync(input)
+  if (result.success) return result.data
+  throw new ToolError(z.prettifyError(result.error), { kind: "validation", effect: "none", cause: result.error })
 }

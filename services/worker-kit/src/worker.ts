@@ -1,20 +1,8 @@
-import type { ToolDeclared } from "@reins/events"
 import type { Contract, Service } from "@reins/runtime"
+import type { Backend } from "./backend.ts"
 import { decide, giveUp, type Run } from "./decide.ts"
 import { perform } from "./perform.ts"
-import type { Runnable, ToolDefinition } from "./tool.ts"
-
-/** What serves the calls of one backend. */
-export interface Backend {
-  /** The folder under `services/`, or the name of the worker's file. */
-  readonly service: string
-  /** The suffix of its topic `tools.<backend>`. */
-  readonly backend: string
-  readonly declares: readonly ToolDeclared[]
-  find(tool: string): Runnable | undefined
-  /** Runs at the same time in one process. */
-  readonly concurrency?: number
-}
+import type { ToolDefinition } from "./tool.ts"
 
 /** What a worker of this backend hears and says; it never reads `sessions`. */
 export function workerContract(backend: string): Contract {
@@ -35,7 +23,7 @@ export function worker(backend: Backend, me: { readonly group: string; readonly 
     concurrency: backend.concurrency ?? 256,
     decide: (view) => decide(view, backend.backend),
     giveUp: (view) => giveUp(view, backend.backend),
-    perform: (run, performing) => perform(run, performing, backend.backend, backend.find(run.call.dispatch?.tool ?? ""), me),
+    perform: (run, performing) => perform(run, performing, backend, me),
   }
 }
 
@@ -61,6 +49,6 @@ export function toolsBackend(service: string, backend: string, tools: readonly T
       claims: true,
       encoding: "avro",
     })),
-    find: (tool) => byName.get(tool),
+    find: ({ tool }) => byName.get(tool),
   }
 }
