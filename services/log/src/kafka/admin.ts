@@ -1,5 +1,6 @@
 import { type Bounds, LogUnavailableError, type TopicDescription, TopicMismatchError, type TopicSettings } from "../log.ts"
 import { verifyTopic } from "../topic-settings.ts"
+import { NotYetError } from "./ask.ts"
 import type { Connections, Link } from "./client.ts"
 import { listOffsets } from "./offsets.ts"
 
@@ -90,17 +91,23 @@ class TopicRefusedError extends LogUnavailableError {
   readonly type = "TOPIC_REFUSED"
 }
 
-/** Waits until every partition of these topics has a leader that knows of it, so that the first append is no gamble. */
+/** Whether every partition of these topics has a leader that knows of it; until then the first append would be a gamble. */
 export async function settleTopics(connections: Connections, topics: readonly TopicSettings[], place: string): Promise<void> {
-  await verifyTopics(connections, topics, place)
-  await connections.refresh(topics.map(({ name }) => name))
-  for (const { name, partitions } of topics)
+  const names = topics.map(({ name }) => name)
+  await connections.refresh(names)
+  const standing = await describe(connections, names)
+  for (const wanted of topics) {
+    const { name, partitions } = wanted
+    if (!standing.has(name) || connections.partitionCount(name) === undefined)
+      throw new NotYetError(`${name} did not come up after it was created`)
+    verifyTopic(wanted, standing.get(name), place)
     await listOffsets(
       connections,
       name,
       Array.from({ length: partitions }, (_, partition) => partition),
       "end",
     )
+  }
 }
 
 /** Three copies of which two must have a record before it counts as written: one broker may fail. A smaller cluster gives what it has. */

@@ -96,18 +96,14 @@ export interface Broker {
   heartbeat(request: { groupId: string; groupGenerationId: number; memberId: string }): Promise<unknown>
   leaveGroup(request: { groupId: string; memberId: string }): Promise<unknown>
   offsetCommit(request: object): Promise<unknown>
-  offsetFetch(
-    request: object,
-  ): Promise<{
+  offsetFetch(request: object): Promise<{
     responses: readonly { topic: string; partitions: readonly { partition: number; offset: string; metadata: string | null }[] }[]
   }>
   describeGroups(request: {
     groupIds: readonly string[]
   }): Promise<{ groups: readonly { groupId: string; state: string; members: readonly { clientId: string }[] }[] }>
   createTopics(request: object): Promise<unknown>
-  describeConfigs(
-    request: object,
-  ): Promise<{
+  describeConfigs(request: object): Promise<{
     resources: readonly {
       resourceName: string
       configEntries: readonly { configName: string; configValue: string | null; isDefault: boolean; configSource?: number }[]

@@ -68,7 +68,8 @@ export class WireReader {
 
   /** Bytes of their own, not a view into the answer: a view would keep the whole answer, up to megabytes, alive. */
   copy(length: number): Buffer {
-    const value = Buffer.from(this.bytes.subarray(this.at, this.at + length))
+    const value = take(length)
+    this.bytes.copy(value, 0, this.at, this.at + length)
     this.at += length
     return value
   }
@@ -78,6 +79,23 @@ export class WireReader {
     this.at += length
     return value
   }
+}
+
+/** Small values share slabs: an allocation each would cost more than the copy, and Node's own pool keeps 64 KiB alive for one. */
+const slabBytes = 8 * 1024
+const slabShareMax = slabBytes / 4
+let slab = Buffer.allocUnsafeSlow(slabBytes)
+let slabAt = 0
+
+function take(length: number): Buffer {
+  if (length > slabShareMax) return Buffer.allocUnsafeSlow(length)
+  if (slabAt + length > slabBytes) {
+    slab = Buffer.allocUnsafeSlow(slabBytes)
+    slabAt = 0
+  }
+  const taken = slab.subarray(slabAt, slabAt + length)
+  slabAt += length
+  return taken
 }
 
 export function varintSize(value: number): number {
