@@ -1,9 +1,9 @@
-import { spawn } from "node:child_process"
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs"
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs"
 import { basename, dirname, join } from "node:path"
 import { DatabaseSync } from "node:sqlite"
 import { readConfig } from "./config.ts"
 import { LocalKafkaError } from "./failure.ts"
+import { type Supervisor, startSupervisor } from "./supervised.ts"
 
 const kafkaVersion = "4.2.1"
 const log4jVersion = "2.25.5"
@@ -23,9 +23,9 @@ export function findMaven(): string | undefined {
 
 /** The broker's jars, downloaded on first use. */
 export function kafkaJars(): Promise<readonly string[]> {
-  return cached(kafkaFolder(), async (folder) => {
+  return cached(kafkaFolder(), async (folder, supervisor) => {
     writeFileSync(join(folder, "pom.xml"), kafkaPom)
-    await maven(folder, [`${dependencyPlugin}:copy-dependencies`, "-DincludeScope=runtime", "-DoutputDirectory=libs"])
+    await maven(supervisor, folder, [`${dependencyPlugin}:copy-dependencies`, "-DincludeScope=runtime", "-DoutputDirectory=libs"])
   }).then((folder) => {
     const libs = join(folder, "libs")
     // In a fixed order: a class data archive is valid for one exact class path only.
@@ -37,8 +37,8 @@ export function kafkaJars(): Promise<readonly string[]> {
 
 /** The registry's runnable jar, downloaded on first use. */
 export function registryJar(): Promise<string> {
-  return cached(registryFolder(), async (folder) => {
-    await maven(folder, [
+  return cached(registryFolder(), async (folder, supervisor) => {
+    await maven(supervisor, folder, [
       `${dependencyPlugin}:unpack`,
       `-Dartifact=io.apicurio:apicurio-registry-app:${apicurioVersion}:tar.gz:all`,
       "-DoutputDirectory=app",
@@ -48,26 +48,28 @@ export function registryJar(): Promise<string> {
 
 /**
  * Makes `folder` once. It is filled under another name and renamed when it is whole, so an interrupted download leaves
- * nothing that looks complete, and the lock keeps two test files from downloading the same 200 MB.
+ * nothing that looks complete, and the lock keeps two test files from downloading the same 200 MB. What `fill` starts
+ * under the supervisor ends, and the half-filled folder goes, when `fill` fails or this process is killed.
  */
-export async function cached(folder: string, fill: (folder: string) => Promise<void>): Promise<string> {
+export async function cached(folder: string, fill: (folder: string, supervisor: Supervisor) => Promise<void>): Promise<string> {
   if (existsSync(folder)) return folder
   const parent = dirname(folder)
   mkdirSync(parent, { recursive: true })
   return await locked(`${folder}.lock`, async () => {
     if (existsSync(folder)) return folder
-    // We hold the lock, so what is half filled was left by a process that was killed.
+    // We hold the lock, so what is half filled was left by a machine that went down.
     for (const name of readdirSync(parent).filter((name) => name.startsWith(`${basename(folder)}.partial-`))) {
       rmSync(join(parent, name), { recursive: true, force: true })
     }
     const partial = mkdtempSync(`${folder}.partial-`)
+    const supervisor = startSupervisor(partial)
     try {
-      await fill(partial)
-      renameSync(partial, folder)
-    } catch (error) {
-      rmSync(partial, { recursive: true, force: true })
-      throw error
+      await fill(partial, supervisor)
+      supervisor.keep()
+    } finally {
+      await supervisor.close()
     }
+    renameSync(partial, folder)
     return folder
   })
 }
@@ -92,30 +94,18 @@ async function locked<T>(file: string, work: () => Promise<T>): Promise<T> {
   }
 }
 
-function maven(folder: string, args: readonly string[]): Promise<void> {
+async function maven(supervisor: Supervisor, folder: string, args: readonly string[]): Promise<void> {
   const command = findMaven()
-  if (command === undefined) {
-    return Promise.reject(new LocalKafkaError("kafka-not-available", "There is no mvn on the PATH."))
-  }
-  return new Promise((resolve, reject) => {
-    const child = spawn(command, ["-q", "-B", ...args], {
-      cwd: folder,
-      stdio: ["ignore", "pipe", "pipe"],
-      timeout: downloadTimeoutMs,
-      shell: process.platform === "win32",
-    })
-    let output = ""
-    const keep = (chunk: Buffer): void => {
-      output = (output + chunk.toString("utf8")).slice(-4_000)
-    }
-    child.stdout.on("data", keep)
-    child.stderr.on("data", keep)
-    child.once("error", reject)
-    child.once("close", (code) => {
-      if (code === 0) resolve()
-      else reject(new LocalKafkaError("kafka-not-available", `Maven could not fetch Kafka:\n${output.trim()}`))
-    })
-  })
+  if (command === undefined) throw new LocalKafkaError("kafka-not-available", "There is no mvn on the PATH.")
+  const logFile = join(folder, "maven.log")
+  const run = await supervisor.start({ command, args: ["-q", "-B", ...args], env: {}, logFile, folder })
+  const tooLate = Promise.withResolvers<string>()
+  const timer = setTimeout(() => tooLate.resolve(`no end after ${downloadTimeoutMs} ms`), downloadTimeoutMs)
+  const reason = await Promise.race([run.ended, tooLate.promise])
+  clearTimeout(timer)
+  if (reason === "exit code 0") return
+  const output = readFileSync(logFile, "utf8").slice(-4_000).trim()
+  throw new LocalKafkaError("kafka-not-available", `Maven could not fetch Kafka (${reason}):\n${output}`)
 }
 
 const kafkaPom = `<project xmlns="http://maven.apache.org/POM/4.0.0">

@@ -6,7 +6,7 @@ import { existsSync } from "node:fs"
 import { join } from "node:path"
 import { cached } from "./artifacts.ts"
 import type { Java } from "./java.ts"
-import { type SupervisedProcess, type Supervisor, startSupervisor } from "./supervised.ts"
+import type { SupervisedProcess, Supervisor } from "./supervised.ts"
 
 export type WarmStart = {
   readonly folder: string
@@ -30,17 +30,11 @@ export async function warmStart(
 ): Promise<WarmStart> {
   // Two builds may share a version number, and an archive fits one build.
   const build = createHash("sha256").update(java.command).digest("hex").slice(0, 8)
-  const folder = await cached(`${artifacts}-java-${java.version}-${build}`, async (partial) => {
-    const supervisor = startSupervisor(partial)
-    try {
-      const flags = [`-XX:ArchiveClassesAtExit=${join(partial, archiveName)}`]
-      const child = await rehearse({ supervisor, folder: partial, flags })
-      process.kill(child.pid, "SIGTERM")
-      await child.ended
-      supervisor.keep()
-    } finally {
-      await supervisor.close()
-    }
+  const folder = await cached(`${artifacts}-java-${java.version}-${build}`, async (partial, supervisor) => {
+    const flags = [`-XX:ArchiveClassesAtExit=${join(partial, archiveName)}`]
+    const child = await rehearse({ supervisor, folder: partial, flags })
+    process.kill(child.pid, "SIGTERM")
+    await child.ended
   })
   const archive = join(folder, archiveName)
   return { folder, flags: existsSync(archive) ? [`-XX:SharedArchiveFile=${archive}`] : [] }
