@@ -1,0 +1,66 @@
+import { type ChildProcess, fork } from "node:child_process"
+import { randomBytes } from "node:crypto"
+import process from "node:process"
+import { fileURLToPath } from "node:url"
+import { topicNames } from "@reins/events"
+import { partitionOf } from "@reins/log"
+import { newInstance, openLog, readConfig, topicSettings } from "@reins/runtime"
+import { type Figures, Stopwatch, startCommand } from "./workload.ts"
+
+const partitions = 8
+const services = ["intake", "llm-invoker", "tool-router", "tool-workers/bench"]
+
+/** The same workload on Kafka: all services hosted in one process, or each in a process and group of its own. */
+export async function onKafka(shape: "hosted" | "apart", sessions: number, turns: number, broker: { readonly bootstrap: string; readonly registryUrl: string }): Promise<Figures> {
+  const env = {
+    ...process.env,
+    KAFKA_BROKERS: broker.bootstrap,
+    SCHEMA_REGISTRY_URL: broker.registryUrl,
+    REINS_TOPIC_PREFIX: `bench-${randomBytes(4).toString("hex")}`,
+    REINS_PARTITIONS: String(partitions),
+    REINS_LOG_LEVEL: "error",
+  }
+  const config = readConfig(env)
+  const names = topicNames(config.prefix)
+  const { log, codec } = await openLog(config, newInstance("driver"))
+  await log.applyTopics(topicSettings(config.prefix, partitions, ["http", "function", "bench"]))
+  const children: ChildProcess[] = []
+  try {
+    const groups = shape === "hosted" ? [services] : services.map((service) => [service])
+    for (const group of groups) children.push(fork(fileURLToPath(new URL("role.ts", import.meta.url)), [String(turns), ...group], { env, execArgv: ["--disable-warning=ExperimentalWarning"] }))
+    await Promise.all(children.map((child) => new Promise((resolve, reject) => child.once("message", resolve).once("exit", reject))))
+    const watch = new Stopwatch(sessions, turns)
+    const following = await log.follow({
+      instance: newInstance("driver"),
+      topics: [names.sessions],
+      records: (_topic, _partition, records) => {
+        for (const record of records) {
+          if (record.headers["type"] !== "model.requested") continue
+          const decoded = codec.decode(record.value as Uint8Array)
+          if (decoded.ok) watch.turn(record.headers["session"] as string, decoded.said["turn"] as number)
+        }
+      },
+    })
+    watch.begin()
+    for (let index = 0; index < sessions; index++) {
+      const sessionId = `sesn_bench${index}`
+      void log.append({ topic: names.commands, partition: partitionOf(sessionId, partitions), key: () => sessionId, value: startCommand(sessionId, turns), headers: {}, certainty: "always" })
+    }
+    await watch.finished
+    await following.stop()
+    const figures = watch.figures()
+    const cpuMs = await Promise.all(
+      children.map(
+        (child) =>
+          new Promise<number>((resolve) => {
+            child.once("message", (message) => resolve((message as { cpuMs: number }).cpuMs))
+            child.send("stop")
+          }),
+      ),
+    )
+    return { ...figures, cpuMsPerTurn: Number((cpuMs.reduce((sum, ms) => sum + ms, 0) / sessions / turns).toFixed(3)) }
+  } finally {
+    for (const child of children) if (child.exitCode === null) child.kill("SIGKILL")
+    await log.close()
+  }
+}
