@@ -4,10 +4,10 @@ import { existsSync, readdirSync, readFileSync } from "node:fs"
 import { createServer } from "node:http"
 import { test } from "node:test"
 import { fileURLToPath } from "node:url"
+import { environmentNames } from "@reins/runtime"
 import { Ajv2019 } from "ajv/dist/2019.js"
 import { parse } from "yaml"
 import { sharedKafka, skipWithoutKafka } from "../kafka/local.ts"
-import { environmentNames } from "./environment-names.ts"
 
 type Service = {
   readonly image?: string
@@ -90,7 +90,7 @@ test("every process of ours is a service here, under its folder's name, and noth
 
 test("every variable that a service of ours is given is one that it reads", () => {
   for (const [name, service] of ours) {
-    const unknown = Object.keys(service.environment ?? {}).filter((variable) => !environmentNames.has(variable))
+    const unknown = Object.keys(service.environment ?? {}).filter((variable) => !environmentNames.includes(variable))
     assert.deepEqual(unknown, [], `${name} is given variables that nothing reads`)
     assert.equal(service.environment?.["KAFKA_BROKERS"], "kafka:19092")
   }
