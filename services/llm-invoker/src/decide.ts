@@ -2,11 +2,14 @@ import type { IdleReason } from "@reins/events"
 import type { Draft, Intent, SessionDraft, View } from "@reins/runtime"
 import {
   type AwaitingModel,
+  type AwaitingTools,
   allDone,
   bodyVersion,
   conversationWith,
   digestOf,
+  type Idle,
   type Known,
+  type Running,
   requestBodyHash,
   requestParameters,
   type Session,
@@ -40,12 +43,14 @@ function say(key: string, event: SessionDraft): Intent<ModelCall> {
   return { do: "append", key, on: "sessions", event }
 }
 
-function idle(session: Known, reason: IdleReason, message: string | null): Intent<ModelCall> {
-  return say(`idle/${session.turns}/${reason}`, { type: "session.idled", turn: session.turns, reason, message, causedBy: session.response })
+function idle(session: Running, reason: IdleReason, message: string | null): Intent<ModelCall> {
+  // Where no turn runs, what it leaves waiting is named: the fold takes no other.
+  const causedBy = session.phase === "idle" ? (session.queued.at(-1)?.eventId ?? null) : session.response
+  return say(`idle/${session.turns}/${reason}`, { type: "session.idled", turn: session.turns, reason, message, causedBy })
 }
 
 /** The next turn, or the limit that stands in its way. */
-function nextTurn(view: View, session: Known, limits: InvokerLimits): Intent<ModelCall> {
+function nextTurn(view: View, session: Idle | AwaitingTools, limits: InvokerLimits): Intent<ModelCall> {
   const reached = limitReached(session, view.now)
   if (reached !== null) return idle(session, "limit_reached", reached)
   const takes = session.queued.length

@@ -12,9 +12,10 @@ export function llmInvoker(options: {
   readonly limits?: Partial<InvokerLimits>
 }): Service<ModelCall> {
   const limits = { ...defaultInvokerLimits, ...options.limits }
-  const measured: Measured = ({ model, provider, outcome }) => {
-    if ("fault" in outcome) return
+  const measured: Measured = ({ model, provider, seconds, outcome }) => {
     const labels = { gen_ai_operation_name: "chat", gen_ai_provider_name: provider, gen_ai_request_model: model }
+    options.metrics.modelSeconds.observe({ ...labels, error_type: "fault" in outcome ? outcome.fault.kind : "" }, seconds)
+    if ("fault" in outcome) return
     options.metrics.tokens.observe({ ...labels, gen_ai_token_type: "input" }, outcome.usage.inputTokens)
     options.metrics.tokens.observe({ ...labels, gen_ai_token_type: "output" }, outcome.usage.outputTokens)
   }

@@ -57,6 +57,8 @@ export interface Observed {
 
 /** More chained rounds than a session can need in one go; beyond it, a decision contradicts the fold. */
 const roundsMax = 32
+/** How long an aborted effect may take to say that it was. */
+const abortGraceMs = 1000
 /** Log time for which closed calls are remembered beyond their deadline: more than brokers' clocks differ. */
 const forgetMarginMs = 60_000
 
@@ -178,12 +180,18 @@ export class Loop {
   async drain(graceMs: number): Promise<void> {
     this.#draining = true
     for (const owned of this.#owned.values()) this.#giveUp(owned)
-    const deadline = this.#clock.monotonic() + graceMs
-    while ([...this.#performers.values()].some((performers) => performers.running > 0) && this.#clock.monotonic() < deadline) {
-      await new Promise<void>((resolve) => this.#clock.after(10, resolve))
-    }
+    await this.#untilQuiet(graceMs)
     this.#abort.abort()
+    // What was aborted may still say that it was.
+    await this.#untilQuiet(abortGraceMs)
     await this.stop()
+  }
+
+  async #untilQuiet(forMs: number): Promise<void> {
+    const deadline = this.#clock.monotonic() + forMs
+    while ([...this.#performers.values()].some((performers) => performers.running > 0) && this.#clock.monotonic() < deadline) {
+      await new Promise<void>((resolve) => this.#clock.after(5, resolve))
+    }
   }
 
   /** Ends at once; what is under way outside is left to the log. */
@@ -463,6 +471,20 @@ export class Loop {
     }
   }
 
+  /** A decision that throws concerns one session: it is parked for a person, its partition goes on (P8). */
+  #intents(owned: OwnedPartition, sessionId: string, service: AnyService): readonly Intent<unknown>[] {
+    const view = this.#view(owned, sessionId, service)
+    try {
+      return service.decide?.(view) ?? []
+    } catch (error) {
+      this.#options.logger.error({ err: error, sessionId, service: service.name }, "A decision threw; the session is parked.")
+      const { phase } = view.session
+      if (phase === "absent" || phase === "ended" || phase === "parked") return []
+      const message = `${service.name} cannot decide on this session: ${(error as Error).message}`
+      return [{ do: "append", key: "park/decide", on: "sessions", event: { type: "session.parked", code: "decision_failed", message } }]
+    }
+  }
+
   /** Acts on one intent; true where it appended something new. */
   #follow(owned: OwnedPartition, sessionId: string, service: AnyService, intent: Intent<unknown>): boolean {
     switch (intent.do) {
@@ -477,12 +499,17 @@ export class Loop {
           key: intent.key,
           partition: owned.number,
           stoppedBy: intent.stoppedBy,
-          begin: (stop) => this.#perform(owned.number, sessionId, service, intent.work, stop),
+          begin: async (stop) => {
+            // L4 again: it may have waited for a free place.
+            if (this.#following?.alive() === true) return this.#perform(owned.number, sessionId, service, intent.work, stop)
+            performers.forget(intent.key)
+            this.#clock.after(100, () => this.#wake(owned.number, sessionId))
+          },
         })
         return false
       }
       case "wake": {
-        this.#timers.set(intent.at, { partition: owned.number, sessionId })
+        this.#timers.set(intent.at, `${owned.number}/${sessionId}`, { partition: owned.number, sessionId })
         return false
       }
       default:

@@ -67,6 +67,14 @@ export class Metrics {
       buckets: [1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864],
       registers: [this.registry],
     })
+  readonly modelSeconds: Histogram<"gen_ai_operation_name" | "gen_ai_provider_name" | "gen_ai_request_model" | "error_type"> =
+    new Histogram({
+      name: "gen_ai_client_operation_duration_seconds",
+      help: "Time of a model call.",
+      labelNames: ["gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "error_type"],
+      buckets: [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92, 163.84, 327.68, 655.36],
+      registers: [this.registry],
+    })
   readonly sessions: Gauge<"status"> = new Gauge({
     name: "reins_sessions",
     help: "Sessions known to this process.",

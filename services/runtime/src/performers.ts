@@ -51,6 +51,11 @@ export class Performers {
     return true
   }
 
+  /** It did not begin after all and may be asked for again. */
+  forget(key: string): void {
+    this.#begun.delete(key)
+  }
+
   /** Takes back what waits for this partition; without a claim it may begin elsewhere, and here again later. */
   dropWaiting(partition: number): void {
     for (let index = this.#waiting.length - 1; index >= 0; index--) {

@@ -2,6 +2,7 @@ import type { Clock } from "./clock.ts"
 
 interface Due<T> {
   readonly at: number
+  readonly key: string
   readonly what: T
 }
 
@@ -11,6 +12,8 @@ export class Timers<T> {
   readonly #now: () => number
   readonly #fire: (what: T) => void
   readonly #heap: Due<T>[] = []
+  /** The earliest due time of each key: one key never fills the heap, however often it is asked for. */
+  readonly #earliest = new Map<string, number>()
   #cancel: (() => void) | undefined
   #armedFor = Number.POSITIVE_INFINITY
 
@@ -20,8 +23,11 @@ export class Timers<T> {
     this.#fire = fire
   }
 
-  set(at: number, what: T): void {
-    this.#heap.push({ at, what })
+  /** Fires for this key at `at` or before: whoever is woken early sets the next time anew. */
+  set(at: number, key: string, what: T): void {
+    if ((this.#earliest.get(key) ?? Number.POSITIVE_INFINITY) <= at) return
+    this.#earliest.set(key, at)
+    this.#heap.push({ at, key, what })
     let child = this.#heap.length - 1
     while (child > 0) {
       const parent = (child - 1) >> 1
@@ -50,7 +56,11 @@ export class Timers<T> {
     this.#armedFor = Number.POSITIVE_INFINITY
     const now = this.#now()
     const due: T[] = []
-    while (this.#heap[0] !== undefined && this.#heap[0].at <= now) due.push(this.#pop().what)
+    while (this.#heap[0] !== undefined && this.#heap[0].at <= now) {
+      const { at, key, what } = this.#pop()
+      if (this.#earliest.get(key) === at) this.#earliest.delete(key)
+      due.push(what)
+    }
     for (const what of due) this.#fire(what)
     this.#arm()
   }
