@@ -463,7 +463,7 @@ export class Loop {
       let appended = false
       for (const service of this.#options.services) {
         if (service.decide === undefined) continue
-        for (const intent of service.decide(this.#view(owned, sessionId, service)))
+        for (const intent of this.#intents(owned, sessionId, service))
           appended = this.#follow(owned, sessionId, service, intent) || appended
       }
       if (!appended) return
