@@ -1,0 +1,2 @@
+export { contract } from "./contract.ts"
+export { httpWorker } from "./service.ts"
