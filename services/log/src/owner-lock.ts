@@ -13,7 +13,8 @@ export interface OwnerLock {
 /**
  * Takes the folder for this process or throws `LogOwnedError`. The lock is an open transaction on a small SQLite file of its own:
  * the operating system drops it with the process, however that ends, so there is no stale lock to clean up. A lock file with
- * a pid in it would be one; here the pid beside the lock is for the error message only.
+ * a pid in it would be one; here the pid beside the lock is for the error message only. POSIX drops a lock when its process
+ * closes any descriptor of that file, so nothing in this process may open `owner.lock` by other means, not even to copy it.
  */
 export function takeOwnership(dir: string): OwnerLock {
   const pidFile = join(dir, "owner.pid")

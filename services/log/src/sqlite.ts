@@ -146,7 +146,7 @@ type Row = Record<string, unknown>
 class SqliteStore implements Store {
   readonly #db: DatabaseSync
   readonly #owner: boolean
-  /** The owner is the only one to write, so what it knows is what stands; a reader asks the file every time. */
+  /** A topic never changes once it is made. The ends of its partitions are known to the owner only, who alone moves them. */
   readonly #known = new Map<string, StoredTopic>()
   readonly #begin: StatementSync
   readonly #end: StatementSync
@@ -282,10 +282,9 @@ class SqliteStore implements Store {
   }
 
   #find(name: string): StoredTopic | undefined {
-    return this.#owner ? this.#known.get(name) : this.#load(name)
+    return this.#known.get(name) ?? this.#load(name)
   }
 
-  /** A reader loads a topic anew each time and the ends of its partitions when they are asked for. */
   #load(name: string): StoredTopic | undefined {
     const row = this.#topic.get(name) as Row | undefined
     if (row === undefined) return undefined

@@ -106,6 +106,51 @@ describe("a local log", () => {
     assert.deepEqual(told, ["a has 0", "a has 1", "a lost 1", "b has 1"])
   })
 
+  it("gives the former owner nothing more, though it was in the middle of what stands when it lost the partition", async () => {
+    const { broker: shared, admin } = await broker()
+    for (let n = 0; n < 1200; n++) shared.inject("t", 1, { key: "k", value: bytes(String(n)) })
+    let goOn: (() => void) | undefined
+    let got = 0
+    const { told } = await follow(admin, "a", {
+      records: async (_, partition, records) => {
+        if (partition === 0) return
+        got += records.length
+        await new Promise<void>((resolve) => {
+          goOn = resolve
+        })
+      },
+    })
+    await settle()
+    const before = got
+    assert.ok(before > 0 && before < 1200)
+    const heir = await follow(shared.connect(), "b")
+    await settle()
+    assert.ok(told.includes("lost 1"))
+    goOn?.()
+    await settle()
+    assert.equal(got, before)
+    assert.ok(!told.includes("caught up 1"))
+    assert.equal(heir.told.filter((one) => one.startsWith("1: ")).length, 1200)
+  })
+
+  it("takes a follower that failed out of its group, and another goes on", async () => {
+    const { broker: shared, admin } = await broker()
+    const failures: Error[] = []
+    const broken = {
+      failed: (error: Error) => void failures.push(error),
+      assigned: () => {
+        throw new Error("No state for it.")
+      },
+    }
+    await follow(shared.connect(), "a", broken)
+    await settle()
+    assert.match(String(failures), /No state for it/)
+    assert.equal(await admin.members("g"), null, "nobody is left")
+    const other = await follow(admin, "b")
+    await settle()
+    assert.deepEqual(other.following.partitions(), [0, 1])
+  })
+
   it("fails closed where a group would read on beyond what stands", async () => {
     const { admin } = await broker()
     const failures: Error[] = []

@@ -8,7 +8,15 @@ import { createInterface } from "node:readline"
 import { DatabaseSync } from "node:sqlite"
 import { after, afterEach, describe, it } from "node:test"
 import { fileURLToPath } from "node:url"
-import { type Append, type Log, LogOwnedError, type LogRecord, LogUnavailableError, TopicMismatchError } from "../src/index.ts"
+import {
+  type Append,
+  AppendUnknownError,
+  type Log,
+  LogOwnedError,
+  type LogRecord,
+  LogUnavailableError,
+  TopicMismatchError,
+} from "../src/index.ts"
 import { LogVersionError, openSqlite, type SqliteOptions } from "../src/sqlite.ts"
 
 const folders: string[] = []
@@ -37,7 +45,7 @@ const entry = (value: string, partition = 0): Append => ({
   certainty: "always",
 })
 
-async function standing(log: Log): Promise<LogRecord[]> {
+async function recordsOf(log: Log): Promise<LogRecord[]> {
   const records: LogRecord[] = []
   for await (const stretch of log.replay("t", 0, 0)) records.push(...stretch)
   return records
@@ -94,13 +102,13 @@ describe("the SQLite file", () => {
     assert.equal(await first.registry.register("session.started", '{"type":"string"}'), id)
     const member = await first.log.follow({ group: "g", instance: "one", topics: ["t"], records: () => {} })
     await member.commit([{ topic: "t", partition: 0, offset: 1, note: "low" }])
-    const before = await standing(first.log)
+    const before = await recordsOf(first.log)
     await first.log.close()
 
     const second = open({ dir })
     assert.deepEqual(await second.log.applyTopics([topic]), [])
     assert.deepEqual(await second.log.describeTopics(), [topic])
-    assert.deepEqual(await standing(second.log), before)
+    assert.deepEqual(await recordsOf(second.log), before)
     assert.equal((await second.log.append(entry("c"))).offset, 2)
     assert.equal(await second.registry.schema(id), '{"type":"string"}')
     let committed: unknown
@@ -188,6 +196,35 @@ describe("the SQLite file", () => {
     await open({ dir: folder() }).log.close()
   })
 
+  it("is as it was after a commit that failed: a `once` is unknown, what must stand is tried again in its place", async () => {
+    const dir = folder()
+    const { log } = open({ dir })
+    await log.applyTopics([topic])
+    await log.append(entry("a"))
+    // Another connection makes the second insert of the transaction fail, as a full disk would.
+    const other = new DatabaseSync(join(dir, "reins.db"), { timeout: 5000 })
+    other.exec("CREATE TRIGGER full BEFORE INSERT ON records WHEN NEW.key = 'c' BEGIN SELECT RAISE(ABORT, 'The disk is full.'); END")
+    const standing = [log.append(entry("b")), log.append(entry("c"))]
+    await assert.rejects(
+      log.append({ ...entry("d", 1), certainty: "once" }),
+      (error) => error instanceof AppendUnknownError && error.message.includes("full"),
+    )
+    assert.deepEqual(
+      (await log.bounds("t")).map(({ end }) => end),
+      [1, 0],
+    )
+    other.exec("DROP TRIGGER full")
+    other.close()
+    assert.deepEqual(
+      (await Promise.all(standing)).map(({ offset }) => offset),
+      [1, 2],
+    )
+    assert.deepEqual(
+      (await recordsOf(log)).map((record) => record.key),
+      ["a", "b", "c"],
+    )
+  })
+
   it("leaves the folder free when it could not open the log in it", async () => {
     const dir = folder()
     writeFileSync(join(dir, "reins.db"), "no log ".repeat(100))
@@ -218,7 +255,7 @@ describe("the owner of a data folder", () => {
       assert.throws(() => open({ dir }), LogOwnedError)
       await killed(child)
       const { log } = open({ dir })
-      const records = await standing(log)
+      const records = await recordsOf(log)
       assert.ok(records.length > acknowledged(), `${acknowledged() + 1} were acknowledged, ${records.length} stand`)
       assert.deepEqual(
         records.map((record) => record.offset),
@@ -235,7 +272,7 @@ describe("a reader of a data folder", () => {
     const { acknowledged } = await owner(dir)
     const { log } = open({ dir, readOnly: true })
     const then = acknowledged()
-    assert.ok((await standing(log)).length > then)
+    assert.ok((await recordsOf(log)).length > then)
     assert.ok(((await log.bounds("t"))[0]?.end ?? 0) > then)
     assert.deepEqual(
       (await log.describeTopics()).map(({ name }) => name),
@@ -266,7 +303,7 @@ describe("a reader of a data folder", () => {
     await assert.rejects(log.bounds("t"), TopicMismatchError)
     await writer.applyTopics([topic])
     await writer.append(entry("a"))
-    assert.equal((await standing(log)).length, 1)
+    assert.equal((await recordsOf(log)).length, 1)
   })
 
   it("reads without an owner: after a clean end, and after a kill", async () => {
@@ -275,11 +312,11 @@ describe("a reader of a data folder", () => {
     await log.applyTopics([topic])
     await log.append(entry("a"))
     await log.close()
-    assert.equal((await standing(open({ dir, readOnly: true }).log)).length, 1)
+    assert.equal((await recordsOf(open({ dir, readOnly: true }).log)).length, 1)
     const crashed = folder()
     const { child, acknowledged } = await owner(crashed)
     await killed(child)
-    assert.ok((await standing(open({ dir: crashed, readOnly: true }).log)).length > acknowledged())
+    assert.ok((await recordsOf(open({ dir: crashed, readOnly: true }).log)).length > acknowledged())
   })
 
   it("leaves the folder free for an owner, and is not disturbed by its end", async () => {
@@ -289,10 +326,10 @@ describe("a reader of a data folder", () => {
     await first.log.append(entry("a"))
     const { log } = open({ dir, readOnly: true })
     await first.log.close()
-    assert.equal((await standing(log)).length, 1)
+    assert.equal((await recordsOf(log)).length, 1)
     const second = open({ dir })
     await second.log.append(entry("b"))
-    assert.equal((await standing(log)).length, 2)
+    assert.equal((await recordsOf(log)).length, 2)
   })
 
   it("writes nothing and joins nothing, and says why", async () => {
@@ -318,6 +355,9 @@ describe("a reader of a data folder", () => {
       (error) => error instanceof LogUnavailableError && /no log in .*reins run/.test(error.message),
     )
     assert.equal(existsSync(dir), false)
+    const beginning = folder()
+    writeFileSync(join(beginning, "reins.db"), "")
+    assert.throws(() => open({ dir: beginning, readOnly: true }), /no log in/)
   })
 })
 
@@ -336,7 +376,7 @@ describe("closing", () => {
     await assert.rejects(async () => log.replay("t", 0, 0), LogUnavailableError)
     const before = got
     const { log: next } = open({ dir })
-    assert.equal((await standing(next)).length, 20)
+    assert.equal((await recordsOf(next)).length, 20)
     assert.equal(got, before)
   })
 })
