@@ -195,7 +195,12 @@ class Filler {
     const kinds: readonly (readonly [boolean, Token["kind"]])[] = [
       [slot.schema["format"] === "uri" || named(slot, urlWords), "url"],
       [slot.schema["format"] === "email" || named(slot, new Set(["email", "mail"])) || named(slot, personWords), "email"],
-      [String(slot.schema["format"] ?? "").startsWith("date") || named(slot, new Set(["date", "day", "since", "until"])), "date"],
+      [
+        slot.schema["format"] === "date" ||
+          slot.schema["format"] === "date-time" ||
+          named(slot, new Set(["date", "day", "since", "until"])),
+        "date",
+      ],
       [named(slot, pathWords), "path"],
     ]
     for (const [fits, kind] of kinds) {

@@ -165,6 +165,8 @@ export function writtenExpression(tokens: readonly Token[], result: number | nul
     if (whole === 0) continue
     if (best === null || whole - start > best.tokens.length)
       best = { value: tidy(parts.slice(0, wholeLength).join(" ")), tokens: tokens.slice(start, whole) }
+    // What starts inside a whole expression is shorter than it.
+    start = whole - 1
   }
   return best
 }

@@ -70,33 +70,26 @@ function readGroup(reader: Reader, tools: readonly Tool[]): WantedCall[][] {
   const count = reader.take(/turns\s+(\d+)\s*:\s*/y)
   if (count !== null && (Number(count) < 1 || Number(count) > turnsMax))
     throw new Unreadable(`the number of turns must be from 1 to ${turnsMax}`)
-  const calls: { name: string; json: string }[] = []
+  const calls: WantedCall[] = []
   for (;;) {
     reader.need(/\s*call\s+/y, '"call"')
     const name = reader.need(/[a-zA-Z0-9_-]+/y, "the name of a tool")
     reader.take(/\s*/y)
-    calls.push({ name, json: reader.text[reader.at] === "{" ? readObject(reader) : "{}" })
+    calls.push({ name, input: reader.text[reader.at] === "{" ? readObject(reader, name) : {} })
     if (reader.take(/\s*\]\]/y) !== null) break
     reader.need(/\s*;/y, '";" or "]]"')
   }
-  const parsed = calls.map(({ name, json }) => {
-    try {
-      return { name, input: JSON.parse(json) as Record<string, unknown> }
-    } catch {
-      throw new Unreadable(`the arguments of ${name} are not JSON`)
-    }
-  })
-  if (count === null) return [parsed]
+  if (count === null) return [calls]
   return Array.from({ length: Number(count) }, (_, i) =>
-    parsed.map(({ name, input }) => ({
+    calls.map(({ name, input }) => ({
       name,
       input: numbered(input, i + 1, tools.find((tool) => tool.name === name)?.input_schema) as Record<string, unknown>,
     })),
   )
 }
 
-/** A JSON object as text, found by its brackets: `]]` may well be inside it. */
-function readObject(reader: Reader): string {
+/** A JSON object, found by its brackets: `]]` may well be inside it. */
+function readObject(reader: Reader, name: string): Record<string, unknown> {
   const start = reader.at
   let depth = 0
   let quoted = false
@@ -111,10 +104,14 @@ function readObject(reader: Reader): string {
       depth -= 1
       if (depth > 0) continue
       reader.at += 1
-      return reader.text.slice(start, reader.at)
+      try {
+        return JSON.parse(reader.text.slice(start, reader.at)) as Record<string, unknown>
+      } catch {
+        throw new Unreadable(`the arguments of ${name} are not JSON`)
+      }
     }
   }
-  throw new Unreadable("the arguments do not end")
+  throw new Unreadable(`the arguments of ${name} do not end`)
 }
 
 /** Puts the number of the turn in the place of `$i`. */

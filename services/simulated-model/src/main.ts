@@ -1,12 +1,12 @@
 import { configFrom } from "./config.ts"
 import { startSimulatedModel } from "./server.ts"
 
-const model = await startSimulatedModel(configFrom(process.env))
-process.stderr.write("A simulated model listens here. It is no language model: a deterministic planner calls the tools it is offered.\n")
-process.stdout.write(`${model.url}\n`)
-
-const stop = (): void => {
-  void model.stop()
+try {
+  const model = await startSimulatedModel(configFrom(process.env))
+  process.stderr.write("This is a simulated model, not a language model: a deterministic planner calls the tools it is offered.\n")
+  process.stdout.write(`${model.url}\n`)
+  for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => void model.stop())
+} catch (error) {
+  process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`)
+  process.exitCode = 1
 }
-process.once("SIGTERM", stop)
-process.once("SIGINT", stop)

@@ -5,7 +5,7 @@ import { directivesOf, type WantedCall } from "./directive.ts"
 import type { MessagesRequest, Tool } from "./messages.ts"
 import type { Said, SaidBlock } from "./script.ts"
 import { stems, type Token, tokensOf } from "./tokens.ts"
-import { type Fit, fitsOf, isActing } from "./tool-fit.ts"
+import { type Fit, fitsOf, isActing, isConditional } from "./tool-fit.ts"
 
 /** Every text of this model begins so: nobody shall take it for a language model's. */
 const label = "[simulated]"
@@ -13,7 +13,8 @@ const label = "[simulated]"
 /** Calls of one turn; what a prompt asks beyond this is a misreading. */
 const callsPerTurnMax = 16
 /** How much of a prompt is read; a longer one is material, and its request stands at its beginning. */
-const promptCharactersMax = 8000
+const promptCharactersMax = 4000
+const promptTokensMax = 800
 /** How much of a result is quoted, and of how many. */
 const quotedCharactersMax = 1500
 const quotedResultsMax = 20
@@ -60,25 +61,21 @@ function answer(request: MessagesRequest, text: string): Said {
 /** What is still to be called, and a sentence for each clause that a tool almost fitted. */
 function nextCalls(request: MessagesRequest, tools: readonly Tool[], chain: Chain): { calls: WantedCall[]; notes: string[] } {
   const notes: string[] = []
-  const unclaimed = [...chain.turns.flat()]
+  const unclaimed = chain.turns.flat()
   /** Everything known before the step at hand, oldest first. */
   const known: MadeCall[] = [...chain.earlier]
   const choice = request.tool_choice
   const offered = choice?.type === "tool" ? tools.filter((tool) => tool.name === choice.name) : tools
   const text = chain.prompt.slice(0, promptCharactersMax)
+  let mayAct = true
   for (const step of stepsOf(text, offered, numberIn(chain.earlier))) {
     const wanted: WantedCall[] = []
     for (const [i, clause] of step.entries()) {
+      mayAct &&= !isConditional(clause.tokens)
       const before = step[i - 1]
-      const inherited =
-        before === undefined
-          ? null
-          : inheritedTool(
-              clause,
-              before,
-              offered.find((tool) => tool.name === wanted.at(-1)?.name),
-            )
-      wanted.push(...callsOf(clause, step, text, offered, known, notes, inherited))
+      const last = offered.find((tool) => tool.name === wanted.at(-1)?.name)
+      const inherited = before === undefined || !mayAct ? null : inheritedTool(clause, before, last)
+      wanted.push(...callsOf(clause, step, text, offered, known, notes, mayAct, inherited))
     }
     const open: WantedCall[] = []
     const made: MadeCall[] = []
@@ -93,8 +90,8 @@ function nextCalls(request: MessagesRequest, tools: readonly Tool[], chain: Chai
   }
   // Asked to call in any case, it calls, whatever it could find; once: the API would go on for ever, as long as it is told to.
   if ((choice?.type === "any" || choice?.type === "tool") && chain.turns.length === 0) {
-    const tokens = tokensOf(text)
-    const tool = fitsOf(offered, tokens, null)[0]?.tool ?? offered[0]
+    const tokens = tokensOf(text).slice(0, promptTokensMax)
+    const tool = fitsOf(offered, tokens, null, true)[0]?.tool ?? offered[0]
     if (tool !== undefined) {
       const { input } = fillArguments(tool, tokens, {
         text,
@@ -131,13 +128,14 @@ function callsOf(
   tools: readonly Tool[],
   known: readonly MadeCall[],
   notes: string[],
+  mayAct: boolean,
   inherited: Fit | null,
 ): WantedCall[] {
   const result = numberIn(known)
   const around = step.filter((other) => other !== clause).flatMap((other) => other.tokens)
   let nearest: string | null = null
   const carried = carriedFrom(known)
-  for (const fit of [...(inherited === null ? [] : [inherited]), ...fitsOf(tools, clause.tokens, result)]) {
+  for (const fit of [...(inherited === null ? [] : [inherited]), ...fitsOf(tools, clause.tokens, result, mayAct)]) {
     const { tool, trigger } = fit
     const { input, missing, others } = fillArguments(tool, clause.tokens, {
       text,
@@ -179,7 +177,7 @@ const dieWords = stems("dice die roll number time")
 
 /** Steps, in order, each of clauses that stand side by side. */
 function stepsOf(prompt: string, tools: readonly Tool[], resultBefore: number | null): Clause[][] {
-  const tokens = tokensOf(prompt)
+  const tokens = tokensOf(prompt).slice(0, promptTokensMax)
   const steps: Clause[][] = []
   let from = 0
   const close = (to: number): void => {
@@ -215,7 +213,7 @@ function clausesOf(tokens: readonly Token[], tools: readonly Tool[], resultBefor
   let calling = false
   for (const fragment of fragments) {
     // A number that is not known yet may still be what the fragment is about, so any number stands in for it here.
-    const calls = fitsOf(tools, fragment, resultBefore ?? 0).length > 0
+    const calls = fitsOf(tools, fragment, resultBefore ?? 0, true).length > 0
     const last = merged.at(-1)
     if (last === undefined || (calls && calling)) merged.push([...fragment])
     else last.push(...fragment)

@@ -119,7 +119,7 @@ export async function startSimulatedModel(options: SimulatedModelOptions = {}): 
     calls.push(call)
     // Trimmed by halves, so that a long run does not shift the whole list at every call.
     if (calls.length >= 2 * callsMax) calls.splice(0, calls.length - callsMax)
-    for (const wait of [...waiting]) {
+    for (const wait of waiting) {
       if (wait.n > callCount) continue
       waiting.delete(wait)
       wait.resolve(call)
@@ -192,7 +192,8 @@ export async function startSimulatedModel(options: SimulatedModelOptions = {}): 
     response.flushHeaders()
     const step = answer.chunkBytes ?? Math.max(until, 1)
     for (let at = 0; at < until && !over.aborted; at += step) {
-      if (at > 0 && answer.delayMs !== undefined) await sleep(answer.delayMs, undefined, { signal: over }).catch(() => undefined)
+      if (at > 0 && answer.delayMs !== undefined && answer.delayMs > 0)
+        await sleep(answer.delayMs, undefined, { signal: over }).catch(() => undefined)
       await write(response, bytes.subarray(at, Math.min(at + step, until)))
     }
     if (over.aborted) return

@@ -55,14 +55,19 @@ const acting = stems(
   "refund cancel delete remove create update send pay transfer charge write set post put book buy sell open close start stop restart deploy ship move rename approve reject wait sleep remember forget email notify grant revoke drop insert upload kill execute run reset",
 )
 const vague = stems("number value data item info current new text name tool all detail string list message")
-/** Words after which nothing is changed: the planner weighs no conditions, so it does not act on one. */
-const negations = new Set(["not", "don't", "dont", "never", "without", "won't", "shouldn't", "if", "unless"])
+const negations = new Set(["not", "don't", "dont", "never", "without", "won't", "shouldn't"])
+const conditions = new Set(["if", "unless"])
 
 const scoreMin = 2
 
-/** The tools that these words call for, the best first. */
-export function fitsOf(tools: readonly Tool[], clause: readonly Token[], result: number | null): Fit[] {
-  const negated = clause.some((token) => negations.has(token.text.toLowerCase().replace("’", "'")))
+/** Whether these words make what follows them depend on something. The planner weighs no conditions, so it does not act on one. */
+export function isConditional(clause: readonly Token[]): boolean {
+  return clause.some((token) => token.kind === "word" && conditions.has(token.text.toLowerCase()))
+}
+
+/** The tools that these words call for, the best first; tools that change something only where they may. */
+export function fitsOf(tools: readonly Tool[], clause: readonly Token[], result: number | null, mayAct: boolean): Fit[] {
+  const negated = !mayAct || clause.some((token) => negations.has(token.text.toLowerCase().replace("’", "'")))
   const fits: Fit[] = []
   for (const tool of tools) {
     const fit = fitOf(tool, clause, result, negated)
@@ -108,7 +113,7 @@ function fitOf(tool: Tool, clause: readonly Token[], result: number | null, nega
     const expression = expressionIn(clause, result)
     if (expression !== null) {
       // What is only said ("add 2 and 3") belongs first to the tool of that name, if there is one.
-      strong += writtenExpression(clause, result) === null ? 2.5 : 4
+      strong += writtenExpression(clause, result) === null ? 2 : 4
       unmatched = 0
       trigger ??= expression.tokens[0] ?? null
     } else if (unmatched === names.length) return null

@@ -1,0 +1,90 @@
+import assert from "node:assert/strict"
+import { test } from "node:test"
+import { directivesOf } from "../src/directive.ts"
+import type { MessagesRequest, Tool } from "../src/messages.ts"
+import { plan } from "../src/planner.ts"
+
+const getOrder: Tool = { name: "get_order", input_schema: { type: "object", properties: { id: { type: "string" } } } }
+const echo: Tool = {
+  name: "echo",
+  input_schema: { type: "object", properties: { n: { type: "integer" }, list: { type: "array", items: { type: "number" } } } },
+}
+
+test("a prompt without a directive orders nothing", () => {
+  assert.equal(directivesOf("call [[me]] and array[[0]]", []), null)
+})
+
+test("each group is a turn; calls in one group are made together", () => {
+  assert.deepEqual(directivesOf('Please [[call add {"a":1,"b":2}; call now]] and [[ call get_order {"id":"]]"} ]] thanks', []), {
+    turns: [
+      [
+        { name: "add", input: { a: 1, b: 2 } },
+        { name: "now", input: {} },
+      ],
+      [{ name: "get_order", input: { id: "]]" } }],
+    ],
+  })
+})
+
+test("turns repeat, and $i is the number of the turn, as a number where the schema wants one", () => {
+  assert.deepEqual(
+    directivesOf('[[turns 2: call echo {"n":"$i","list":["$i",[7]]}; call get_order {"id":"$i"}]] [[call unknown {"at":"turn $i"}]]', [
+      getOrder,
+      echo,
+    ]),
+    {
+      turns: [
+        [
+          { name: "echo", input: { n: 1, list: [1, [7]] } },
+          { name: "get_order", input: { id: "1" } },
+        ],
+        [
+          { name: "echo", input: { n: 2, list: [2, [7]] } },
+          { name: "get_order", input: { id: "2" } },
+        ],
+        [{ name: "unknown", input: { at: "turn $i" } }],
+      ],
+    },
+  )
+})
+
+for (const [prompt, reason] of [
+  ["[[call add {]]", /arguments/],
+  ['[[call add {"a":1,}]]', /the arguments of add are not JSON/],
+  ["[[call ]]", /the name of a tool is missing/],
+  ["[[call add", /";" or "\]\]" is missing/],
+  ["[[turns 0: call add]]", /from 1 to/],
+  ["[[turns x: call add]]", /"call" is missing/],
+] as const) {
+  test(`an unreadable directive is named, not guessed: ${prompt}`, () => {
+    const directives = directivesOf(prompt, [])
+    assert.ok(directives !== null && "unreadable" in directives)
+    assert.match(directives.unreadable, reason)
+    const said = plan({ model: "m", max_tokens: 100, messages: [{ role: "user", content: prompt }] })
+    assert.ok(said.content[0]?.type === "text" && said.content[0].text.startsWith("[simulated] I cannot read the directive: "))
+  })
+}
+
+test("the turn is counted from the conversation alone, since the prompt that has the directive", () => {
+  const messages: MessagesRequest["messages"][number][] = [
+    { role: "user", content: "[[call get_order]]" },
+    { role: "assistant", content: [{ type: "tool_use", id: "old", name: "get_order", input: {} }] },
+    { role: "user", content: [{ type: "tool_result", tool_use_id: "old" }] },
+    { role: "assistant", content: "[simulated] done" },
+    { role: "user", content: '[[turns 3: call get_order {"id":"$i"}]]' },
+  ]
+  for (const turn of [1, 2, 3]) {
+    assert.deepEqual(plan({ model: "m", max_tokens: 100, messages, tools: [getOrder] }), {
+      content: [{ type: "tool_use", name: "get_order", input: { id: String(turn) } }],
+      stopReason: "tool_use",
+    })
+    messages.push({ role: "assistant", content: [{ type: "tool_use", id: `t${turn}`, name: "get_order", input: { id: String(turn) } }] })
+    messages.push({ role: "user", content: [{ type: "tool_result", tool_use_id: `t${turn}`, content: `order ${turn}` }] })
+  }
+  const last = plan({ model: "m", max_tokens: 1000, messages, tools: [getOrder] })
+  assert.equal(last.stopReason, "end_turn")
+  assert.match(
+    last.content[0]?.type === "text" ? last.content[0].text : "",
+    /^\[simulated\] 3 calls in 3 turns\.\n- .*order 1\n- .*order 2\n- .*order 3$/,
+  )
+})
