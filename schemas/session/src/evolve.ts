@@ -1,4 +1,4 @@
-import { canonicalJson, type IdleReason, type SessionEvent, type SessionEventOf } from "@reins/events"
+import { type Agent, canonicalJson, type IdleReason, type SessionEvent, type SessionEventOf } from "@reins/events"
 import { hear, heard, noCommands } from "./command-ids.ts"
 import { digestOf, say, type Utterance } from "./conversation.ts"
 import type { Absent, Call, Ended, Idle, Known, ModelAttempt, Parked, Position, Running, Session, Step } from "./session.ts"
@@ -10,9 +10,10 @@ import type { Absent, Call, Ended, Idle, Known, ModelAttempt, Parked, Position, 
  * E2 Attempt n+1 is acceptable only after attempt n failed, or as a takeover that names the open claim.
  * E3 A model request is accepted only on the fold's own conversation, compared by digest.
  * E4 A result counts only for the open attempt and, where it names a claim, only for the open claim.
- * E5 A decision on a response names it (causedBy); decisions on a response that lost fall with it.
+ * E5 A decision names what it was made on (causedBy): a response, a message. A decision on one that lost falls with it.
  * E6 Every tool call of a response is answered exactly once in the next request, in the order in which the model asked.
  * E7 After an interrupt or an end no dispatch and no request is accepted.
+ * E8 Only an accepted record changes the state. One that breaks an invariant is accepted as the breach that it is: the session parks.
  */
 export function evolve(session: Session, event: SessionEvent, at: Position): Step {
   if ("commandId" in event && heard(session.commands, event.commandId)) {
@@ -77,9 +78,46 @@ function fromAbsent(session: Absent, event: SessionEvent, at: Position): Step {
     toolCalls: 0,
     usage: { inputTokens: 0, outputTokens: 0, cacheReadTokens: 0, cacheWriteTokens: 0 },
     limitReached: false,
-    breach: null,
+    breach: breachOfStart(event.agent, event.input),
   }
   return accept(idle)
+}
+
+/** What makes a session that cannot be asked about anything, or null. Intake says no such thing; the log may hold what others wrote. */
+function breachOfStart(agent: Agent, input: string | null): string | null {
+  const parts: readonly (readonly [string, string | null, (value: unknown) => boolean])[] = [
+    ["agent.system", agent.system, () => true],
+    ["agent.params", agent.params, isObject],
+    ...agent.tools.map((tool) => [`the schema of ${tool.name}`, tool.inputSchema, isObject] as const),
+    ["input", input, Array.isArray],
+  ]
+  for (const [name, text, fits] of parts) {
+    const value = text === null ? null : parsed(text)
+    if (text !== null && (value === undefined || !fits(value) || isDeeperThan(value, depthMax)))
+      return `session.started cannot be used: ${name} is not the JSON it has to be.`
+  }
+  return null
+}
+
+/** Undefined where it is no JSON. */
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
+}
+
+/** Nothing of use nests deeper. Without a bound, the stack of whoever folds would be one, and the same log not the same state. */
+const depthMax = 128
+
+function isDeeperThan(value: unknown, depth: number): boolean {
+  if (typeof value !== "object" || value === null) return false
+  return depth === 0 || Object.values(value).some((item) => isDeeperThan(item, depth - 1))
+}
+
+function isObject(value: unknown): boolean {
+  return typeof value === "object" && value !== null && !Array.isArray(value)
 }
 
 function fromEnded(session: Ended, event: SessionEvent): Step {
@@ -90,8 +128,11 @@ function fromEnded(session: Ended, event: SessionEvent): Step {
 function fromParked(session: Parked, event: SessionEvent, at: Position): Step {
   switch (event.type) {
     case "session.resumed": {
+      const commands = hear(session.commands, event.commandId)
+      // An agent that nobody can use is not mended by going on: such a session can only be ended.
+      if (breachOfStart(session.agent, null) !== null) return accept({ ...stamped(session, at), commands })
       const { phase: _, code: __, message: ___, before, ...known } = session
-      return accept({ ...before, ...stamped(known, at), breach: null, commands: hear(session.commands, event.commandId) })
+      return accept({ ...before, ...stamped(known, at), breach: null, commands })
     }
     case "session.ended":
       return accept(ended(session, event.commandId, at))
@@ -101,9 +142,13 @@ function fromParked(session: Parked, event: SessionEvent, at: Position): Step {
         ...heardMessage(session, event, at),
         before: session.before.phase === "idle" ? { ...session.before, wake: true } : session.before,
       })
-    case "interrupt.received":
+    case "interrupt.received": {
+      // E7: what was stopped while it was parked does not go on when it is resumed.
+      const before = interrupted({ ...session.before, ...knownOf(session) }, event.commandId, at)
+      return accept({ ...knownOf(before), phase: "parked", code: session.code, message: session.message, before })
+    }
     case "command.rejected":
-      return accept({ ...session, ...stamped(session, at), commands: hear(session.commands, event.commandId) })
+      return accept({ ...stamped(session, at), commands: hear(session.commands, event.commandId) })
     default:
       // A result that was under way is recorded as late: what to make of it is for the person who resumes.
       return refuse(session, event)
@@ -124,9 +169,9 @@ function fromRunning(session: Running, event: SessionEvent, at: Position): Step 
       return accept(ended(session, event.commandId, at))
     case "session.resumed":
     case "command.rejected":
-      return accept({ ...session, ...stamped(session, at), commands: hear(session.commands, event.commandId) })
+      return accept({ ...stamped(session, at), commands: hear(session.commands, event.commandId) })
     case "session.parked":
-      return accept(parked(session, event, at))
+      return parked(session, event, at)
     case "model.requested":
       return requested(session, event, at)
     case "model.responded":
@@ -239,8 +284,12 @@ function ended(session: Running | Parked, commandId: string, at: Position): Ende
   }
 }
 
-function parked(session: Running, event: SessionEventOf<"session.parked">, at: Position): Parked {
-  return { ...knownOf(session), phase: "parked", code: event.code, message: event.message, before: session, changedAt: at.timestamp }
+function parked(session: Running, event: SessionEventOf<"session.parked">, at: Position): Step {
+  // Remembered like a command: a late copy must not park again what was resumed.
+  const id = `parked/${event.eventId}`
+  if (heard(session.commands, id)) return { session, verdict: "duplicate" }
+  const known = { ...knownOf(session), commands: hear(session.commands, id), changedAt: at.timestamp }
+  return accept({ ...known, phase: "parked", code: event.code, message: event.message, before: session })
 }
 
 /** The conversation that a request stands on: the results of the latest calls, then `takes` queued messages. */
@@ -310,12 +359,9 @@ interface ToolUse {
 
 /** The tool_use blocks of a response, or what is wrong with it. */
 function toolUses(content: string): readonly ToolUse[] | string {
-  let blocks: unknown
-  try {
-    blocks = JSON.parse(content)
-  } catch (error) {
-    return `its content is not JSON: ${(error as Error).message}`
-  }
+  const blocks = parsed(content)
+  // Not the parser's own words: they differ from build to build, and this text is part of the state.
+  if (blocks === undefined) return "its content is not JSON"
   if (!Array.isArray(blocks)) return "its content is not a JSON array"
   const uses: ToolUse[] = []
   const seen = new Set<string>()
@@ -323,6 +369,7 @@ function toolUses(content: string): readonly ToolUse[] | string {
     if (block?.type !== "tool_use") continue
     if (typeof block.id !== "string" || typeof block.name !== "string") return "a tool_use block has no id or no name"
     if (seen.has(block.id)) return `two tool_use blocks have the id ${block.id}`
+    if (isDeeperThan(block.input, depthMax)) return `the input of ${block.id} nests deeper than ${depthMax}`
     seen.add(block.id)
     uses.push({ id: block.id, name: block.name, input: block.input ?? {} })
   }
@@ -334,8 +381,19 @@ function responded(session: Running, event: SessionEventOf<"model.responded">, a
   if (session.phase !== "awaiting-model" || session.request.state.is !== "open" || session.request.claim !== event.claim)
     return refuse(session, event)
   const uses = toolUses(event.content)
-  if (typeof uses === "string")
-    return { session: { ...session, breach: `${event.eventId} (model.responded) cannot be used: ${uses}.` }, verdict: "superseded" }
+  if (typeof uses === "string") {
+    // The attempt is over, so that a later copy of this record is late and who resumes the session has the model asked again.
+    const message = `${event.eventId} (model.responded) cannot be used: ${uses}.`
+    return accept({
+      ...stamped(session, at),
+      request: {
+        ...session.request,
+        failures: session.request.failures + 1,
+        state: { is: "failed", kind: "unreadable_response", message, retryable: true, notBefore: at.timestamp },
+      },
+      breach: message,
+    })
+  }
   const run = event.stopReason === "tool_use"
   const known: Known = {
     ...knownOf(session),
@@ -472,7 +530,7 @@ function callAfter(session: Known, call: Call, event: CallEvent, at: Position): 
 }
 
 function idled(session: Running, event: SessionEventOf<"session.idled">, at: Position): Step {
-  if (event.turn !== session.turns || !mayIdle(session, event.reason)) return refuse(session, event)
+  if (event.turn !== session.turns || !mayIdle(session, event)) return refuse(session, event)
   const reason = event.reason as IdleReason
   const idle: Idle = {
     ...knownOf(session),
@@ -485,7 +543,7 @@ function idled(session: Running, event: SessionEventOf<"session.idled">, at: Pos
   return accept(idle)
 }
 
-function mayIdle(session: Running, reason: string): boolean {
+function mayIdle(session: Running, { reason, causedBy }: SessionEventOf<"session.idled">): boolean {
   switch (session.phase) {
     case "settling":
       return reason === session.reason
@@ -497,7 +555,8 @@ function mayIdle(session: Running, reason: string): boolean {
     case "awaiting-tools":
       return reason === "limit_reached" && allDone(session.calls)
     case "idle":
-      return reason === "limit_reached" && session.wake
+      // E5: it names the newest of the messages that it leaves waiting, so that a late copy does not silence what came after.
+      return reason === "limit_reached" && session.wake && causedBy === session.queued.at(-1)?.eventId
     default:
       return session satisfies never
   }

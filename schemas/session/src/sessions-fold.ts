@@ -13,14 +13,13 @@ export class SessionsFold {
   }
 
   apply(event: SessionEvent, at: Position): Verdict {
-    if ("command" in event) {
-      const { partition, offset } = event.command
-      if (offset <= (this.commandOffsets.get(partition) ?? -1)) return "duplicate"
-      this.commandOffsets.set(partition, offset)
-    }
-    const before = this.get(event.sessionId)
-    const { session, verdict } = evolve(before, event, at)
-    if (session !== before) this.sessions.set(event.sessionId, session)
+    const command = "command" in event ? event.command : null
+    if (command !== null && command.offset <= (this.commandOffsets.get(command.partition) ?? -1)) return "duplicate"
+    const { session, verdict } = evolve(this.get(event.sessionId), event, at)
+    if (verdict !== "accepted") return verdict
+    this.sessions.set(event.sessionId, session)
+    // Only an accepted fact answers its command: the answer of a zombie that came too late must not silence the owner's.
+    if (command !== null) this.commandOffsets.set(command.partition, command.offset)
     return verdict
   }
 }
