@@ -12,7 +12,10 @@ import { worker } from "@reins/worker-kit"
 import { benchBackend, type Figures, instantModel, Stopwatch, startCommand } from "./workload.ts"
 
 /** Everything in one process on the SQLite log, every commit synced to disk. */
-export async function embedded(sessions: number, turns: number): Promise<Figures & { readonly bytesPerTurn: { readonly at10: number; readonly at200: number | null } }> {
+export async function embedded(
+  sessions: number,
+  turns: number,
+): Promise<Figures & { readonly bytesPerTurn: { readonly at10: number; readonly at200: number | null } }> {
   const dir = mkdtempSync(join(tmpdir(), "reins-bench-"))
   const config = readConfig({ REINS_DATA: dir, REINS_LOG_LEVEL: "error", REINS_DRAIN_MS: "0" })
   const names = topicNames(config.prefix)
@@ -22,7 +25,12 @@ export async function embedded(sessions: number, turns: number): Promise<Figures
     config,
     services: ["intake", "llm-invoker", "tool-router", backend.service],
     backends: [backend.backend],
-    build: ({ codec, metrics, me }) => [intake({ codec, partitions: config.partitions }), llmInvoker({ model: instantModel(turns), metrics }), toolRouter(), worker(backend, me)],
+    build: ({ codec, metrics, me }) => [
+      intake({ codec, partitions: config.partitions }),
+      llmInvoker({ model: instantModel(turns), metrics }),
+      toolRouter(),
+      worker(backend, me),
+    ],
     observe: ({ event }) => {
       if (event.type === "model.requested") watch.turn(event.sessionId, event.turn)
     },
@@ -35,7 +43,14 @@ export async function embedded(sessions: number, turns: number): Promise<Figures
     watch.begin()
     for (let index = 0; index < sessions; index++) {
       const sessionId = `sesn_bench${index}`
-      void running.log.append({ topic: names.commands, partition: partitionOf(sessionId, config.partitions), key: () => sessionId, value: startCommand(sessionId, turns), headers: {}, certainty: "always" })
+      void running.log.append({
+        topic: names.commands,
+        partition: partitionOf(sessionId, config.partitions),
+        key: () => sessionId,
+        value: startCommand(sessionId, turns),
+        headers: {},
+        certainty: "always",
+      })
     }
     await watch.finished
     const partition = partitionOf("sesn_bench0", config.partitions)

@@ -11,7 +11,12 @@ const partitions = 8
 const services = ["intake", "llm-invoker", "tool-router", "tool-workers/bench"]
 
 /** The same workload on Kafka: all services hosted in one process, or each in a process and group of its own. */
-export async function onKafka(shape: "hosted" | "apart", sessions: number, turns: number, broker: { readonly bootstrap: string; readonly registryUrl: string }): Promise<Figures> {
+export async function onKafka(
+  shape: "hosted" | "apart",
+  sessions: number,
+  turns: number,
+  broker: { readonly bootstrap: string; readonly registryUrl: string },
+): Promise<Figures> {
   const env = {
     ...process.env,
     KAFKA_BROKERS: broker.bootstrap,
@@ -27,7 +32,13 @@ export async function onKafka(shape: "hosted" | "apart", sessions: number, turns
   const children: ChildProcess[] = []
   try {
     const groups = shape === "hosted" ? [services] : services.map((service) => [service])
-    for (const group of groups) children.push(fork(fileURLToPath(new URL("role.ts", import.meta.url)), [String(turns), ...group], { env, execArgv: ["--disable-warning=ExperimentalWarning"] }))
+    for (const group of groups)
+      children.push(
+        fork(fileURLToPath(new URL("role.ts", import.meta.url)), [String(turns), ...group], {
+          env,
+          execArgv: ["--disable-warning=ExperimentalWarning"],
+        }),
+      )
     await Promise.all(children.map((child) => new Promise((resolve, reject) => child.once("message", resolve).once("exit", reject))))
     const watch = new Stopwatch(sessions, turns)
     const following = await log.follow({
@@ -44,7 +55,14 @@ export async function onKafka(shape: "hosted" | "apart", sessions: number, turns
     watch.begin()
     for (let index = 0; index < sessions; index++) {
       const sessionId = `sesn_bench${index}`
-      void log.append({ topic: names.commands, partition: partitionOf(sessionId, partitions), key: () => sessionId, value: startCommand(sessionId, turns), headers: {}, certainty: "always" })
+      void log.append({
+        topic: names.commands,
+        partition: partitionOf(sessionId, partitions),
+        key: () => sessionId,
+        value: startCommand(sessionId, turns),
+        headers: {},
+        certainty: "always",
+      })
     }
     await watch.finished
     await following.stop()

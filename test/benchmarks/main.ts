@@ -1,0 +1,112 @@
+import { execFile } from "node:child_process"
+import { cpus } from "node:os"
+import process from "node:process"
+import { fileURLToPath } from "node:url"
+import { parseArgs, promisify } from "node:util"
+import { kafkaAvailable, startKafka } from "@reins/infra/kafka"
+import { floor } from "./floor.ts"
+import { onKafka } from "./on-kafka.ts"
+import type { Figures } from "./workload.ts"
+
+// `npm run bench [-- --quick] [-- --json]`: turns per second and latency per turn of every shape, on Kafka beside the raw floor of the same shape
+// on the same broker in the same run. Method and table: README.md.
+
+const { values } = parseArgs({
+  options: { quick: { type: "boolean", default: false }, json: { type: "boolean", default: false }, only: { type: "string" } },
+})
+const run = promisify(execFile)
+
+type Row = Figures & { readonly shape: string; readonly ratio?: number; readonly p50Ratio?: number }
+const rows: Row[] = []
+
+function say(text: string): void {
+  process.stderr.write(`${text}\n`)
+}
+
+function add(row: Row): void {
+  rows.push(row)
+  const { shape, sessions, turns, turnsPerSecond, p50Ms, p99Ms, cpuMsPerTurn, ratio, p50Ratio } = row
+  const ratios = ratio === undefined ? "" : `  ${ratio.toFixed(2)} of the floor's turns/s, ${p50Ratio?.toFixed(2)}× its p50`
+  say(
+    `${shape.padEnd(16)} ${String(sessions).padStart(4)} × ${String(turns).padStart(3)}  ${String(turnsPerSecond).padStart(6)} turns/s  p50 ${p50Ms.toFixed(2).padStart(7)} ms  p99 ${p99Ms.toFixed(2).padStart(7)} ms  cpu ${cpuMsPerTurn.toFixed(2)} ms/turn${ratios}`,
+  )
+}
+
+/** The median run by turns per second: one run on a shared machine says little. */
+async function median<F extends Figures>(times: number, measure: () => Promise<F>): Promise<F> {
+  const runs: F[] = []
+  for (let time = 0; time < times; time++) runs.push(await measure())
+  runs.sort((a, b) => a.turnsPerSecond - b.turnsPerSecond)
+  return runs[runs.length >> 1] as F
+}
+
+const loads = values.quick
+  ? ([
+      [1, 60],
+      [64, 20],
+      [256, 10],
+    ] as const)
+  : ([
+      [1, 300],
+      [64, 60],
+      [256, 30],
+    ] as const)
+const times = values.quick ? 1 : 3
+let bytesPerTurn: unknown = null
+
+for (const [sessions, turns] of values.only === "kafka" ? [] : loads) {
+  const measured = await median(times, async () => {
+    const { stdout } = await run(process.execPath, [
+      "--disable-warning=ExperimentalWarning",
+      fileURLToPath(new URL("embedded.ts", import.meta.url)),
+      String(sessions),
+      String(turns),
+    ])
+    return JSON.parse(stdout) as Figures & { bytesPerTurn: unknown }
+  })
+  if (sessions === 1 && !values.quick) bytesPerTurn = measured.bytesPerTurn
+  add({ ...measured, shape: "embedded" })
+}
+if (values.quick) {
+  const { stdout } = await run(process.execPath, [
+    "--disable-warning=ExperimentalWarning",
+    fileURLToPath(new URL("embedded.ts", import.meta.url)),
+    "1",
+    "210",
+  ])
+  bytesPerTurn = (JSON.parse(stdout) as { bytesPerTurn: unknown }).bytesPerTurn
+}
+
+const available = kafkaAvailable({ registry: true })
+if (values.only === "embedded") say("")
+else if (!available.ok) say(`Not measured on Kafka: ${available.reason}`)
+else {
+  const kafka = await startKafka({ registry: true })
+  try {
+    const broker = { bootstrap: kafka.bootstrap, registryUrl: kafka.registryUrl as string }
+    for (const shape of ["hosted", "apart"] as const) {
+      for (const [sessions, turns] of loads) {
+        // Floor and Reins take turns, so that both see the same moods of the machine.
+        const floors: Figures[] = []
+        const ours: Figures[] = []
+        for (let time = 0; time < times; time++) {
+          floors.push(await floor(shape, sessions, turns, broker.bootstrap))
+          ours.push(await onKafka(shape, sessions, turns, broker))
+        }
+        const middle = (runs: Figures[]): Figures =>
+          [...runs].sort((a, b) => a.turnsPerSecond - b.turnsPerSecond)[runs.length >> 1] as Figures
+        const [raw, reins] = [middle(floors), middle(ours)]
+        add({ ...raw, shape: `floor ${shape}` })
+        add({ ...reins, shape: `kafka ${shape}`, ratio: reins.turnsPerSecond / raw.turnsPerSecond, p50Ratio: reins.p50Ms / raw.p50Ms })
+      }
+    }
+  } finally {
+    await kafka.stop()
+  }
+}
+say(`Bytes of session log per turn: ${JSON.stringify(bytesPerTurn)}`)
+if (values.json)
+  process.stdout.write(
+    `${JSON.stringify({ at: new Date().toISOString(), cpus: cpus().length, cpu: cpus()[0]?.model, node: process.version, quick: values.quick, rows, bytesPerTurn }, null, 2)}\n`,
+  )
+process.exit(0)
