@@ -6,14 +6,26 @@ export interface WantedCall {
   readonly input: Readonly<Record<string, unknown>>
 }
 
-/** What a prompt orders in so many words: the calls of each turn, or why it cannot be read; null where it orders nothing. */
-export type Directives = { readonly turns: readonly (readonly WantedCall[])[] } | { readonly unreadable: string }
+/** What a prompt orders in so many words, or why it cannot be read. */
+export type Directives = Orders | { readonly unreadable: string }
+
+export interface Orders {
+  readonly turnCount: number
+  /** The calls of a turn, from 0; null past the last. Made on demand: each request of a long chain needs one of them. */
+  callsOf(turn: number): readonly WantedCall[] | null
+}
+
+interface Group {
+  readonly calls: readonly WantedCall[]
+  /** How many turns it stands for, or null where it is one turn without a number. */
+  readonly count: number | null
+}
 
 /** Turns of one directive; more is a typing error and not a test. */
 const turnsMax = 10_000
 
 /**
- * Reads the directives of a prompt, in order:
+ * Reads the directives of a prompt, in order; null where it has none:
  *
  *     [[call add {"a":1,"b":2}]]                                one turn
  *     [[call add {"a":1,"b":2}; call get_order {"id":"17"}]]    one turn, calls in parallel
@@ -23,20 +35,29 @@ const turnsMax = 10_000
  */
 export function directivesOf(prompt: string, tools: readonly Tool[]): Directives | null {
   const opening = /\[\[\s*(?=(?:call|turns)\b)/g
-  const turns: WantedCall[][] = []
-  let found = false
+  const groups: Group[] = []
   for (let match = opening.exec(prompt); match !== null; match = opening.exec(prompt)) {
-    found = true
     const reader = new Reader(prompt, match.index + match[0].length)
     try {
-      turns.push(...readGroup(reader, tools))
+      groups.push(readGroup(reader))
     } catch (error) {
       if (!(error instanceof Unreadable)) throw error
       return { unreadable: `${error.message} at "${prompt.slice(match.index, reader.at + 20)}"` }
     }
     opening.lastIndex = reader.at
   }
-  return found ? { turns } : null
+  if (groups.length === 0) return null
+  return {
+    turnCount: groups.reduce((sum, { count }) => sum + (count ?? 1), 0),
+    callsOf(turn: number): readonly WantedCall[] | null {
+      let before = 0
+      for (const { calls, count } of groups) {
+        if (turn < before + (count ?? 1)) return count === null ? calls : calls.map((call) => numberedCall(call, turn - before + 1, tools))
+        before += count ?? 1
+      }
+      return null
+    },
+  }
 }
 
 class Unreadable extends Error {}
@@ -66,7 +87,7 @@ class Reader {
   }
 }
 
-function readGroup(reader: Reader, tools: readonly Tool[]): WantedCall[][] {
+function readGroup(reader: Reader): Group {
   const count = reader.take(/turns\s+(\d+)\s*:\s*/y)
   if (count !== null && (Number(count) < 1 || Number(count) > turnsMax))
     throw new Unreadable(`the number of turns must be from 1 to ${turnsMax}`)
@@ -79,13 +100,7 @@ function readGroup(reader: Reader, tools: readonly Tool[]): WantedCall[][] {
     if (reader.take(/\s*\]\]/y) !== null) break
     reader.need(/\s*;/y, '";" or "]]"')
   }
-  if (count === null) return [calls]
-  return Array.from({ length: Number(count) }, (_, i) =>
-    calls.map(({ name, input }) => ({
-      name,
-      input: numbered(input, i + 1, tools.find((tool) => tool.name === name)?.input_schema) as Record<string, unknown>,
-    })),
-  )
+  return { calls, count: count === null ? null : Number(count) }
 }
 
 /** A JSON object, found by its brackets: `]]` may well be inside it. */
@@ -112,6 +127,10 @@ function readObject(reader: Reader, name: string): Record<string, unknown> {
     }
   }
   throw new Unreadable(`the arguments of ${name} do not end`)
+}
+
+function numberedCall({ name, input }: WantedCall, i: number, tools: readonly Tool[]): WantedCall {
+  return { name, input: numbered(input, i, tools.find((tool) => tool.name === name)?.input_schema) as WantedCall["input"] }
 }
 
 /** Puts the number of the turn in the place of `$i`. */

@@ -32,8 +32,8 @@ export function plan(request: MessagesRequest): Said {
   const directives = directivesOf(chain.prompt, tools)
   if (directives !== null) {
     if ("unreadable" in directives) return answer(request, `${label} I cannot read the directive: ${directives.unreadable}.`)
-    const next = directives.turns[chain.turns.length]
-    return next === undefined ? answer(request, report(chain, [])) : callTools(next, null)
+    const next = directives.callsOf(chain.turns.length)
+    return next === null ? answer(request, report(chain, [])) : callTools(next, null)
   }
   const { calls, notes } = nextCalls(request, tools, chain)
   if (calls.length > 0) {

@@ -1,4 +1,4 @@
-import { createHash } from "node:crypto"
+import { randomBytes } from "node:crypto"
 import { createServer, type IncomingHttpHeaders, type IncomingMessage, type Server, type ServerResponse } from "node:http"
 import type { AddressInfo } from "node:net"
 import { setTimeout as sleep } from "node:timers/promises"
@@ -17,7 +17,7 @@ export interface SimulatedModelOptions {
   readonly script?: Script
   /** How long the model thinks before it answers. Default: 0. */
   readonly latencyMs?: number
-  /** How many calls are remembered, the newest; a long-lived model must not keep every body for ever. Default: 1000. */
+  /** How many calls are remembered, the newest; a long-lived model must not keep every body for ever, and may well keep none. Default: 1000. */
   readonly callsMax?: number
   /** Where given, a request without this key is refused as the API would: 401. */
   readonly apiKey?: string
@@ -70,6 +70,8 @@ export async function startSimulatedModel(options: SimulatedModelOptions = {}): 
   const stopping = new AbortController()
   const calls: Mutable<RecordedCall>[] = []
   const waiting = new Set<{ n: number; resolve: (call: RecordedCall) => void; reject: (error: Error) => void }>()
+  /** Two models, or one started again, never give the same request id. */
+  const instance = randomBytes(6).toString("hex")
   let callCount = 0
   let requestCount = 0
   let script = options.script ?? planned
@@ -87,10 +89,7 @@ export async function startSimulatedModel(options: SimulatedModelOptions = {}): 
     requestCount += 1
     const path = new URL(request.url ?? "/", "http://model").pathname
     const body = await bodyOf(request)
-    const requestId = `req_sim_${createHash("sha256")
-      .update(body ?? "")
-      .digest("hex")
-      .slice(0, 16)}_${requestCount}`
+    const requestId = `req_sim_${instance}_${requestCount}`
     response.setHeader("request-id", requestId)
     response.setHeader("server", "reins-simulated-model")
     if (body === null)
@@ -213,7 +212,7 @@ export async function startSimulatedModel(options: SimulatedModelOptions = {}): 
   return {
     url,
     get calls(): readonly RecordedCall[] {
-      return calls.length > callsMax ? calls.slice(-callsMax) : calls
+      return calls.length > callsMax ? calls.slice(calls.length - callsMax) : calls
     },
     get callCount(): number {
       return callCount

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict"
 import { after, before, suite, test } from "node:test"
-import Anthropic, { AnthropicError, APIUserAbortError } from "@anthropic-ai/sdk"
+import { type Anthropic, AnthropicError, APIUserAbortError } from "@anthropic-ai/sdk"
 import type { Message } from "@anthropic-ai/sdk/resources/messages"
 import { textOf } from "../src/messages.ts"
 import { type Call, calls, cut, type Delivery, type Raw } from "../src/script.ts"

@@ -10,41 +10,45 @@ const echo: Tool = {
   input_schema: { type: "object", properties: { n: { type: "integer" }, list: { type: "array", items: { type: "number" } } } },
 }
 
+/** The calls of every turn, or the error. */
+function turnsOf(prompt: string, tools: readonly Tool[]): unknown {
+  const directives = directivesOf(prompt, tools)
+  if (directives === null || "unreadable" in directives) return directives
+  assert.equal(directives.callsOf(directives.turnCount), null)
+  return Array.from({ length: directives.turnCount }, (_, turn) => directives.callsOf(turn))
+}
+
 test("a prompt without a directive orders nothing", () => {
-  assert.equal(directivesOf("call [[me]] and array[[0]]", []), null)
+  assert.equal(turnsOf("call [[me]] and array[[0]]", []), null)
 })
 
 test("each group is a turn; calls in one group are made together", () => {
-  assert.deepEqual(directivesOf('Please [[call add {"a":1,"b":2}; call now]] and [[ call get_order {"id":"]]"} ]] thanks', []), {
-    turns: [
-      [
-        { name: "add", input: { a: 1, b: 2 } },
-        { name: "now", input: {} },
-      ],
-      [{ name: "get_order", input: { id: "]]" } }],
+  assert.deepEqual(turnsOf('Please [[call add {"a":1,"b":2}; call now]] and [[ call get_order {"id":"]]"} ]] thanks', []), [
+    [
+      { name: "add", input: { a: 1, b: 2 } },
+      { name: "now", input: {} },
     ],
-  })
+    [{ name: "get_order", input: { id: "]]" } }],
+  ])
 })
 
 test("turns repeat, and $i is the number of the turn, as a number where the schema wants one", () => {
   assert.deepEqual(
-    directivesOf('[[turns 2: call echo {"n":"$i","list":["$i",[7]]}; call get_order {"id":"$i"}]] [[call unknown {"at":"turn $i"}]]', [
+    turnsOf('[[turns 2: call echo {"n":"$i","list":["$i",[7]]}; call get_order {"id":"$i"}]] [[call unknown {"at":"turn $i"}]]', [
       getOrder,
       echo,
     ]),
-    {
-      turns: [
-        [
-          { name: "echo", input: { n: 1, list: [1, [7]] } },
-          { name: "get_order", input: { id: "1" } },
-        ],
-        [
-          { name: "echo", input: { n: 2, list: [2, [7]] } },
-          { name: "get_order", input: { id: "2" } },
-        ],
-        [{ name: "unknown", input: { at: "turn $i" } }],
+    [
+      [
+        { name: "echo", input: { n: 1, list: [1, [7]] } },
+        { name: "get_order", input: { id: "1" } },
       ],
-    },
+      [
+        { name: "echo", input: { n: 2, list: [2, [7]] } },
+        { name: "get_order", input: { id: "2" } },
+      ],
+      [{ name: "unknown", input: { at: "turn $i" } }],
+    ],
   )
 })
 

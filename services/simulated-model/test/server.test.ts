@@ -374,6 +374,18 @@ test("stopping ends what hangs and what waits, and frees the port", async () => 
   }
 })
 
+test("a model that remembers nothing still counts, and still tells who waits", async () => {
+  const model = await startSimulatedModel({ callsMax: 0 })
+  try {
+    const first = model.called(1)
+    await clientOf(model).messages.stream(request("Hello")).finalMessage()
+    assert.equal((await first).outcome, "answered")
+    assert.deepEqual([model.calls, model.callCount], [[], 1])
+  } finally {
+    await model.stop()
+  }
+})
+
 test("only the newest calls are remembered; all are counted", async () => {
   const model = await startSimulatedModel({ callsMax: 3 })
   try {
