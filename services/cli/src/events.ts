@@ -1,5 +1,5 @@
 import type { ReadRecord } from "@reins/runtime"
-import { notFound, readerOf, reading } from "./open.ts"
+import { endsOf, notFound, readerOf, reading } from "./open.ts"
 import { line } from "./render.ts"
 
 /** Every record of a session: where it stands, what the fold makes of it, what it says. */
@@ -15,12 +15,13 @@ export async function events(sessionId: string, options: { readonly jsonl?: bool
     }
     for (const record of records) print(record)
     if (options.follow !== true) return
+    const end = await endsOf(opened.log, reader.topics)
     await new Promise<void>((resolve, reject) => {
       opened.log
         .follow({
           instance: "cli",
           topics: reader.topics,
-          from: (topic, partition) => (partition === reader.partition ? (reader.next.get(topic) ?? 0) : Number.MAX_SAFE_INTEGER),
+          from: (topic, partition) => (partition === reader.partition ? (reader.next.get(topic) ?? 0) : end(topic, partition)),
           records: async (_topic, partition, batch) => {
             if (partition !== reader.partition) return
             for (const record of batch) {

@@ -1,3 +1,4 @@
+import type { Log } from "@reins/log"
 import { type Config, newInstance, type OpenLog, openLog, readConfig, SessionReader } from "@reins/runtime"
 import { CliError } from "./fail.ts"
 
@@ -29,6 +30,13 @@ export async function readerOf({ log, codec }: OpenLog, config: Config, sessionI
 
 export function notFound(sessionId: string): CliError {
   return new CliError(3, `There is no session ${sessionId}. \`reins sessions list\` shows what there is.`)
+}
+
+/** Where every partition of these topics ends now: who follows from there sees nothing of what stands. */
+export async function endsOf(log: Log, topics: readonly string[]): Promise<(topic: string, partition: number) => number> {
+  const ends = new Map<string, number>()
+  for (const topic of topics) for (const { partition, end } of await log.bounds(topic)) ends.set(`${topic}/${partition}`, end)
+  return (topic, partition) => ends.get(`${topic}/${partition}`) ?? 0
 }
 
 export function iso(ms: number): string {

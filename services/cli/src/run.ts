@@ -7,7 +7,7 @@ import { type Session, summarize } from "@reins/session"
 import pc from "picocolors"
 import { defaultAgent, readAgent } from "./default-agent.ts"
 import { CliError } from "./fail.ts"
-import { configured, iso } from "./open.ts"
+import { configured, endsOf, iso } from "./open.ts"
 import { clean, line } from "./render.ts"
 import { loadWorkers } from "./worker.ts"
 
@@ -117,7 +117,7 @@ async function follow({ config, log, codec, sessionId, agent, prompt, timeoutMs,
   const reader = await SessionReader.open(log, codec, config.prefix, sessionId)
   if (reader === null)
     throw new CliError(2, `There are no topics under the prefix ${config.prefix}. Create them with \`reins topics apply\`.`)
-  const from = (await log.bounds(names.sessions)).find((bounds) => bounds.partition === reader.partition)?.end ?? 0
+  const end = await endsOf(log, [names.sessions])
   const commandId = `run_${randomBytes(8).toString("hex")}`
   let since: number | undefined
   let settle: (outcome: Outcome) => void
@@ -131,7 +131,7 @@ async function follow({ config, log, codec, sessionId, agent, prompt, timeoutMs,
     instance: newInstance("cli"),
     topics: [names.sessions],
     // What another session of the partition said before does not matter to a session that is new.
-    from: (_topic, partition) => (partition === reader.partition ? from : Number.MAX_SAFE_INTEGER),
+    from: end,
     records: async (_topic, partition, records) => {
       if (partition !== reader.partition) return
       for (const record of records) {
