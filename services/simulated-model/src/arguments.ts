@@ -9,8 +9,8 @@ export interface Surroundings {
   readonly text: string
   /** The other words of the same step: looked at only for what is named there, never for just any number. */
   readonly around: readonly Token[]
-  /** The number that "the result" means. */
-  readonly result: number | null
+  /** The numbers that "the result" and "them" mean, the newest last. */
+  readonly results: readonly number[]
   /** Arguments and results of calls before, by name: what "it" may mean. */
   readonly carried: ReadonlyMap<string, unknown>
   /** The word that called for the tool; what follows it is the tool's free text. */
@@ -121,7 +121,7 @@ class Filler {
       slot.required ? (this.#byForm(slot, this.#surroundings.around) ?? this.#byName(slot, this.#surroundings.around)) : null,
     )
     this.#each((slot) => (slot.required ? this.#byCarrying(slot) : null))
-    this.#each((slot) => (slot.required ? this.#byFreeText(slot) : null))
+    this.#each((slot) => (slot.required || slot === this.#onlyText() ? this.#byFreeText(slot) : null))
     for (const slot of this.#slots) {
       if (!slot.required || this.#values.has(slot.name)) continue
       if (slot.schema["default"] !== undefined) this.#values.set(slot.name, slot.schema["default"])
@@ -162,7 +162,7 @@ class Filler {
     if (lower === upper) return null
     for (const [i, token] of this.#clause.entries()) {
       if (token.stem !== "between" && token.stem !== "from") continue
-      const numbers = operandsIn(this.#clause.slice(i + 1, i + 7), null)
+      const numbers = operandsIn(this.#clause.slice(i + 1, i + 7), [])
       const wanted = lower ? numbers[0] : numbers[1]
       if (numbers.length >= 2 && wanted !== undefined) return { value: wanted.value, tokens: wanted.tokens }
     }
@@ -208,7 +208,7 @@ class Filler {
       if (token !== undefined) return { value: token.text, tokens: [token] }
     }
     if (isTimeZone(slot)) return timeZoneIn(free)
-    if (named(slot, expressionWords)) return expressionIn(tokens, this.#surroundings.result)
+    if (named(slot, expressionWords)) return expressionIn(tokens, this.#surroundings.results)
     return null
   }
 
@@ -302,7 +302,7 @@ class Filler {
   /** Numbers and codes in the order in which they appear. */
   #byOrder(slot: Slot): Found<unknown> | null {
     if (isNumeric(slot)) {
-      const operand = operandsIn(this.#clause, this.#surroundings.result).find(({ tokens }) =>
+      const operand = operandsIn(this.#clause, this.#surroundings.results).find(({ tokens }) =>
         tokens.every((token) => !this.#used.has(token)),
       )
       if (operand === undefined) return null
@@ -332,7 +332,7 @@ class Filler {
     const open = this.#slots.filter(
       (slot) => isNumeric(slot) && !slot.required && !this.#values.has(slot.name) && slot.schema["default"] === undefined,
     )
-    const numbers = operandsIn(this.#clause, null).filter(({ tokens }) => tokens.every((token) => !this.#used.has(token)))
+    const numbers = operandsIn(this.#clause, []).filter(({ tokens }) => tokens.every((token) => !this.#used.has(token)))
     if (open.length > 0 && open.length === numbers.length) this.#each((slot) => (open.includes(slot) ? this.#byOrder(slot) : null))
   }
 
@@ -368,6 +368,12 @@ class Filler {
     )
     if (!spokenOf || (isNumeric(slot) ? typeof value !== "number" : typeof value !== slot.type)) return null
     return { value, tokens: [] }
+  }
+
+  /** The one text of a tool that requires nothing: `echo {text?}` still wants to hear something. */
+  #onlyText(): Slot | undefined {
+    const texts = this.#slots.filter((slot) => slot.type === "string" && named(slot, textWords))
+    return texts.length === 1 && !this.#slots.some((slot) => slot.required) ? texts[0] : undefined
   }
 
   /** Whatever follows the word that called for the tool. */
@@ -435,7 +441,7 @@ class Filler {
     const items = resolved(asSchema(slot.schema["items"]))
     const least = Math.max(Number(slot.schema["minItems"] ?? 1), 1)
     if (isNumeric({ type: typeOf(items) })) {
-      const operands = operandsIn(free, this.#surroundings.result)
+      const operands = operandsIn(free, this.#surroundings.results)
       // A sum of one number is none: who names one has not said the other.
       const needed = isArithmetic(this.#tool) ? Math.max(least, 2) : least
       return operands.length < needed

@@ -37,15 +37,16 @@ const resultNouns = new Set([
   "output",
   "outcome",
 ])
+const pluralNouns = new Set(["results", "numbers", "values", "answers", "sums", "products", "rolls", "both"])
 const articles = new Set(["the", "that", "this", "its", "previous", "last", "your", "first", "second"])
-const pronouns = new Set(["it", "that", "this", "them", "these", "those"])
+const pronouns = new Set(["it", "that", "this", "them", "these", "those", "both"])
 
 /** Whether the noun at `i` points back at a result; "the sum of 1 and 2" does not. */
-function pointsBack(tokens: readonly Token[], i: number): boolean {
+export function pointsBack(tokens: readonly Token[], i: number): boolean {
   const token = tokens[i]
   return (
     token !== undefined &&
-    resultNouns.has(token.text.toLowerCase()) &&
+    (resultNouns.has(token.text.toLowerCase()) || pluralNouns.has(token.text.toLowerCase())) &&
     articles.has(tokens[i - 1]?.text.toLowerCase() ?? "") &&
     tokens[i + 1]?.stem !== "of"
   )
@@ -59,6 +60,7 @@ function isPronounAt(tokens: readonly Token[], i: number): boolean {
   return (
     word === "it" ||
     word === "them" ||
+    word === "both" ||
     tokens[i + 1] === undefined ||
     tokens[i + 1]?.kind === "symbol" ||
     ["to", "by", "from", "and", "with"].includes(tokens[i + 1]?.stem ?? "")
@@ -78,7 +80,7 @@ interface Operand {
 }
 
 /** The number at `i`, with its sign, or the result that the words at `i` point back at. */
-function operandAt(tokens: readonly Token[], i: number, result: number | null, weak: boolean): Operand | null {
+function operandAt(tokens: readonly Token[], i: number, results: readonly number[], weak: boolean): Operand | null {
   const token = tokens[i]
   if (token === undefined) return null
   if (token.value !== undefined) {
@@ -92,12 +94,30 @@ function operandAt(tokens: readonly Token[], i: number, result: number | null, w
     const value = negative ? -token.value : token.value
     return { text: negative ? `(${value})` : String(value), value, at: i, tokens: negative ? [sign, token] : [token] }
   }
-  if (result === null || !(pointsBack(tokens, i) || (weak && isPronounAt(tokens, i)))) return null
-  return { text: result < 0 ? `(${result})` : String(result), value: result, at: i, tokens: [token] }
+  const result = results.at(-1)
+  if (result === undefined || !(pointsBack(tokens, i) || (weak && isPronounAt(tokens, i)))) return null
+  return resultOperand(result, token, i)
 }
 
-export function operandsIn(tokens: readonly Token[], result: number | null): readonly Operand[] {
-  const all = (weak: boolean): Operand[] => tokens.flatMap((_, i) => operandAt(tokens, i, result, weak) ?? [])
+function resultOperand(result: number, token: Token, at: number): Operand {
+  return { text: result < 0 ? `(${result})` : String(result), value: result, at, tokens: [token] }
+}
+
+const plurals = new Set(["them", "these", "those", "both"])
+
+/** All that "them" or "the numbers" at `i` mean, where that is more than one. */
+function operandsAt(tokens: readonly Token[], i: number, results: readonly number[], weak: boolean): readonly Operand[] {
+  const token = tokens[i]
+  const word = token?.text.toLowerCase() ?? ""
+  const plural = plurals.has(word) ? weak && isPronounAt(tokens, i) : pluralNouns.has(word) && pointsBack(tokens, i)
+  if (token !== undefined && plural && results.length > 1) return results.map((result) => resultOperand(result, token, i))
+  const operand = operandAt(tokens, i, results, weak)
+  return operand === null ? [] : [operand]
+}
+
+/** The numbers in these words; `results` are what "the result" and "them" mean, the newest last. */
+export function operandsIn(tokens: readonly Token[], results: readonly number[]): readonly Operand[] {
+  const all = (weak: boolean): Operand[] => tokens.flatMap((_, i) => operandsAt(tokens, i, results, weak))
   const strong = all(false)
   return strong.length >= 2 ? strong : all(true)
 }
@@ -105,11 +125,11 @@ export function operandsIn(tokens: readonly Token[], result: number | null): rea
 const round = (value: number): string => String(Number(value.toPrecision(15)))
 
 /** An arithmetic expression that is written down ("17 * 23", "12 times 7", "15% of 80") or said with a verb ("add 100 to the product"). */
-export function expressionIn(tokens: readonly Token[], result: number | null): Found<string> | null {
-  return writtenExpression(tokens, result) ?? saidExpression(tokens, result)
+export function expressionIn(tokens: readonly Token[], results: readonly number[]): Found<string> | null {
+  return writtenExpression(tokens, results) ?? saidExpression(tokens, results)
 }
 
-export function writtenExpression(tokens: readonly Token[], result: number | null): Found<string> | null {
+export function writtenExpression(tokens: readonly Token[], results: readonly number[]): Found<string> | null {
   let best: Found<string> | null = null
   for (let start = 0; start < tokens.length; start += 1) {
     const parts: string[] = []
@@ -132,7 +152,7 @@ export function writtenExpression(tokens: readonly Token[], result: number | nul
         if (articles.has(word) && pointsBack(tokens, i + 1)) i += 1
         const signed = token.text === "-" && tokens[i + 1]?.value !== undefined && parts.length > 0
         if (signed) i += 1
-        const operand = operandAt(tokens, i, result, operations > 0)
+        const operand = operandAt(tokens, i, results, operations > 0)
         if (operand === null) break
         parts.push(signed && !operand.text.startsWith("(") ? `(-${operand.text})` : operand.text)
         wantsOperand = false
@@ -193,8 +213,8 @@ const scaling: ReadonlyMap<string, string> = new Map([
   ["half", "/ 2"],
 ])
 
-function saidExpression(tokens: readonly Token[], result: number | null): Found<string> | null {
-  const operands = operandsIn(tokens, result)
+function saidExpression(tokens: readonly Token[], results: readonly number[]): Found<string> | null {
+  const operands = operandsIn(tokens, results)
   for (const [i, token] of tokens.entries()) {
     const scale = scaling.get(token.stem)
     const first = operands[0]
@@ -211,16 +231,15 @@ function saidExpression(tokens: readonly Token[], result: number | null): Found<
   return null
 }
 
-/** The number that "the result" means: the newest answer that is one, of a call about numbers if there is such a call. */
-export function numberIn(made: readonly MadeCall[]): number | null {
-  const answered = made.filter((call) => !call.failed)
-  for (const calls of [answered.filter((call) => isAboutNumbers(call.input)), answered]) {
-    for (const call of [...calls].reverse()) {
-      const number = numberOf(call.result)
-      if (number !== null) return number
+/** The numbers that "the result" and "them" mean: those of the newest step that answered any, of calls about numbers if there are such. */
+export function numbersIn(steps: readonly (readonly MadeCall[])[]): readonly number[] {
+  for (const counts of [(call: MadeCall): boolean => isAboutNumbers(call.input), (): boolean => true]) {
+    for (const step of [...steps].reverse()) {
+      const numbers = step.flatMap((call) => (call.failed || !counts(call) ? [] : (numberOf(call.result) ?? [])))
+      if (numbers.length > 0) return numbers
     }
   }
-  return null
+  return []
 }
 
 function isAboutNumbers(input: unknown): boolean {

@@ -1,5 +1,5 @@
 import { fillArguments } from "./arguments.ts"
-import { numberIn, refersBack } from "./arithmetic.ts"
+import { numbersIn, refersBack } from "./arithmetic.ts"
 import { type Chain, callKey, chainOf, type MadeCall } from "./chain.ts"
 import { directivesOf, type WantedCall } from "./directive.ts"
 import type { MessagesRequest, Tool } from "./messages.ts"
@@ -63,12 +63,12 @@ function nextCalls(request: MessagesRequest, tools: readonly Tool[], chain: Chai
   const notes: string[] = []
   const unclaimed = chain.turns.flat()
   /** Everything known before the step at hand, oldest first. */
-  const known: MadeCall[] = [...chain.earlier]
+  const known: (readonly MadeCall[])[] = [chain.earlier]
   const choice = request.tool_choice
   const offered = choice?.type === "tool" ? tools.filter((tool) => tool.name === choice.name) : tools
   const text = chain.prompt.slice(0, promptCharactersMax)
   let mayAct = true
-  for (const step of stepsOf(text, offered, numberIn(chain.earlier))) {
+  for (const step of stepsOf(text, offered, numbersIn(known))) {
     const wanted: WantedCall[] = []
     for (const [i, clause] of step.entries()) {
       mayAct &&= !isConditional(clause.tokens)
@@ -86,18 +86,18 @@ function nextCalls(request: MessagesRequest, tools: readonly Tool[], chain: Chai
       else made.push(...unclaimed.splice(at, 1))
     }
     if (open.length > 0) return { calls: open.slice(0, choice?.disable_parallel_tool_use === true ? 1 : callsPerTurnMax), notes }
-    known.push(...made)
+    known.push(made)
   }
   // Asked to call in any case, it calls, whatever it could find; once: the API would go on for ever, as long as it is told to.
   if ((choice?.type === "any" || choice?.type === "tool") && chain.turns.length === 0) {
     const tokens = tokensOf(text).slice(0, promptTokensMax)
-    const tool = fitsOf(offered, tokens, null, true)[0]?.tool ?? offered[0]
+    const tool = fitsOf(offered, tokens, [], true)[0]?.tool ?? offered[0]
     if (tool !== undefined) {
       const { input } = fillArguments(tool, tokens, {
         text,
         around: [],
-        result: numberIn(known),
-        carried: carriedFrom(known),
+        results: numbersIn(known),
+        carried: carriedFrom(known.flat()),
         trigger: null,
       })
       return { calls: [{ name: tool.name, input }], notes }
@@ -126,21 +126,21 @@ function callsOf(
   step: readonly Clause[],
   text: string,
   tools: readonly Tool[],
-  known: readonly MadeCall[],
+  known: readonly (readonly MadeCall[])[],
   notes: string[],
   mayAct: boolean,
   inherited: Fit | null,
 ): WantedCall[] {
-  const result = numberIn(known)
+  const results = numbersIn(known)
   const around = step.filter((other) => other !== clause).flatMap((other) => other.tokens)
   let nearest: string | null = null
-  const carried = carriedFrom(known)
-  for (const fit of [...(inherited === null ? [] : [inherited]), ...fitsOf(tools, clause.tokens, result, mayAct)]) {
+  const carried = carriedFrom(known.flat())
+  for (const fit of [...(inherited === null ? [] : [inherited]), ...fitsOf(tools, clause.tokens, results, mayAct)]) {
     const { tool, trigger } = fit
     const { input, missing, others } = fillArguments(tool, clause.tokens, {
       text,
       around: fit === inherited ? [] : around,
-      result,
+      results,
       carried,
       trigger,
     })
@@ -150,6 +150,17 @@ function callsOf(
     }
     if (fit !== inherited)
       nearest ??= `${tool.name} would fit, but I cannot find its ${missing.map((name) => JSON.stringify(name)).join(" and ")} in the prompt.`
+  }
+  const [first, last] = [clause.tokens[0], clause.tokens.at(-1)]
+  if (
+    nearest === null &&
+    known.flat().length > 0 &&
+    results.length === 0 &&
+    first !== undefined &&
+    last !== undefined &&
+    refersBack(clause.tokens)
+  ) {
+    nearest = `${JSON.stringify(text.slice(first.start, last.end))} needs an answer that I did not get.`
   }
   if (nearest !== null && !notes.includes(nearest)) notes.push(nearest)
   return []
@@ -176,12 +187,12 @@ const separators = new Set([",", ";", "?", "!", ".", "\n", "and", "also"])
 const dieWords = stems("dice die roll number time")
 
 /** Steps, in order, each of clauses that stand side by side. */
-function stepsOf(prompt: string, tools: readonly Tool[], resultBefore: number | null): Clause[][] {
+function stepsOf(prompt: string, tools: readonly Tool[], resultsBefore: readonly number[]): Clause[][] {
   const tokens = tokensOf(prompt).slice(0, promptTokensMax)
   const steps: Clause[][] = []
   let from = 0
   const close = (to: number): void => {
-    steps.push(...clausesOf(tokens.slice(from, to), tools, resultBefore))
+    steps.push(...clausesOf(tokens.slice(from, to), tools, resultsBefore))
   }
   for (const [i, token] of tokens.entries()) {
     const word = token.kind === "quoted" ? "" : token.text.toLowerCase()
@@ -203,7 +214,7 @@ function stepsOf(prompt: string, tools: readonly Tool[], resultBefore: number | 
  * Cuts a step where a new request begins: at a separator after which the words call for a tool by themselves. "Add 2 and 3, and tell me
  * the time" has two clauses, because "3" alone calls for nothing. A clause that needs the answer of one before it opens a step of its own.
  */
-function clausesOf(tokens: readonly Token[], tools: readonly Tool[], resultBefore: number | null): Clause[][] {
+function clausesOf(tokens: readonly Token[], tools: readonly Tool[], resultsBefore: readonly number[]): Clause[][] {
   const fragments: Token[][] = [[]]
   for (const token of tokens) {
     if (token.kind !== "quoted" && separators.has(token.text.toLowerCase())) fragments.push([token])
@@ -213,7 +224,7 @@ function clausesOf(tokens: readonly Token[], tools: readonly Tool[], resultBefor
   let calling = false
   for (const fragment of fragments) {
     // A number that is not known yet may still be what the fragment is about, so any number stands in for it here.
-    const calls = fitsOf(tools, fragment, resultBefore ?? 0, true).length > 0
+    const calls = fitsOf(tools, fragment, resultsBefore.length > 0 ? resultsBefore : [0, 0], true).length > 0
     const last = merged.at(-1)
     if (last === undefined || (calls && calling)) merged.push([...fragment])
     else last.push(...fragment)

@@ -1,4 +1,4 @@
-import { expressionIn, writtenExpression } from "./arithmetic.ts"
+import { expressionIn, pointsBack, writtenExpression } from "./arithmetic.ts"
 import type { Tool } from "./messages.ts"
 import { isStopWord, nameWordsOf, stems, type Token } from "./tokens.ts"
 
@@ -66,11 +66,11 @@ export function isConditional(clause: readonly Token[]): boolean {
 }
 
 /** The tools that these words call for, the best first; tools that change something only where they may. */
-export function fitsOf(tools: readonly Tool[], clause: readonly Token[], result: number | null, mayAct: boolean): Fit[] {
+export function fitsOf(tools: readonly Tool[], clause: readonly Token[], results: readonly number[], mayAct: boolean): Fit[] {
   const negated = !mayAct || clause.some((token) => negations.has(token.text.toLowerCase().replace("’", "'")))
   const fits: Fit[] = []
   for (const tool of tools) {
-    const fit = fitOf(tool, clause, result, negated)
+    const fit = fitOf(tool, clause, results, negated)
     if (fit !== null && fit.score >= scoreMin) fits.push(fit)
   }
   const at = (fit: Fit): number => fit.trigger?.start ?? Number.MAX_SAFE_INTEGER
@@ -78,7 +78,7 @@ export function fitsOf(tools: readonly Tool[], clause: readonly Token[], result:
   return fits.sort((a, b) => b.score - a.score || at(a) - at(b))
 }
 
-function fitOf(tool: Tool, clause: readonly Token[], result: number | null, negated: boolean): Fit | null {
+function fitOf(tool: Tool, clause: readonly Token[], results: readonly number[], negated: boolean): Fit | null {
   const all = nameWordsOf(tool.name)
   const first = all[0] ?? ""
   let names = all.filter((word) => !reading.has(word))
@@ -87,10 +87,11 @@ function fitOf(tool: Tool, clause: readonly Token[], result: number | null, nega
   let weak = 0
   let trigger: Token | null = null
   let unmatched = 0
+  // "Divide the sum by 4" speaks of a sum and wants none made.
+  const wanting = clause.filter((token, i) => token.kind !== "quoted" && !pointsBack(clause, i))
   for (const name of names) {
-    const hit = clause.find((token) => token.stem === name && token.kind !== "quoted")
-    const alike =
-      hit ?? clause.find((token) => token.kind !== "quoted" && likeness.some((words) => words.has(name) && words.has(token.stem)))
+    const hit = wanting.find((token) => token.stem === name)
+    const alike = hit ?? wanting.find((token) => likeness.some((words) => words.has(name) && words.has(token.stem)))
     if (alike === undefined) {
       if (!vague.has(name)) unmatched += 1
       continue
@@ -110,10 +111,10 @@ function fitOf(tool: Tool, clause: readonly Token[], result: number | null, nega
   )
     return null
   if (takesExpression(tool)) {
-    const expression = expressionIn(clause, result)
+    const expression = expressionIn(clause, results)
     if (expression !== null) {
       // What is only said ("add 2 and 3") belongs first to the tool of that name, if there is one.
-      strong += writtenExpression(clause, result) === null ? 2 : 4
+      strong += writtenExpression(clause, results) === null ? 2 : 4
       unmatched = 0
       trigger ??= expression.tokens[0] ?? null
     } else if (unmatched === names.length) return null

@@ -30,7 +30,10 @@ const sendEmail = tool("send_email", "Send an e-mail", { to: text, subject: text
 const readFile = tool("read_file", "Read a file", { path: text })
 const search = tool("search", "Search the web", { query: text, limit: whole }, ["query"])
 
+const echo = tool("echo", "Returns what it is given", { text }, [])
+
 const everything = [
+  echo,
   add,
   calculate,
   currentTime,
@@ -55,6 +58,8 @@ function answerOf(name: string, input: Input): string {
       const [, a, operator, b] = /^(-?\d+) ([-+*]) (-?\d+)$/.exec(String(input["expression"])) ?? []
       return String(operator === "*" ? Number(a) * Number(b) : operator === "+" ? Number(a) + Number(b) : Number(a) - Number(b))
     }
+    case "random_number":
+      return "4"
     case "get_order":
       return JSON.stringify({ id: input["id"], status: "shipped", total: 1999 })
     default:
@@ -139,6 +144,8 @@ const cases: readonly (readonly [prompt: string, turns: readonly (readonly strin
   ["What is 15% of 240?", [['calculate {"expression":"15 / 100 * 240"}']]],
   ["Sum up 1,000 and 2.5 and -3", [['add {"numbers":[1000,2.5,-3]}']]],
   ["Was ist 12 × 7?", [['calculate {"expression":"12 * 7"}']]],
+  ["roll two dice and add them", [Array.from({ length: 2 }, () => 'random_number {"min":1,"max":6}'), ['add {"numbers":[4,4]}']]],
+  ["Add 1, 2 and 3. Then divide the sum by 4.", [['add {"numbers":[1,2,3]}'], ['calculate {"expression":"6 / 4"}']]],
   // Places, files, addresses, plain words.
   [
     "What time is it in New York, Paris and Tokyo?",
@@ -153,6 +160,7 @@ const cases: readonly (readonly [prompt: string, turns: readonly (readonly strin
   ["How cold is it in San Francisco, in fahrenheit?", [['get_weather {"city":"San Francisco","unit":"fahrenheit"}']]],
   ["read the file notes/todo.txt", [['read_file {"path":"notes/todo.txt"}']]],
   ["search for red shoes", [['search {"query":"red shoes"}']]],
+  ["echo hello world", [['echo {"text":"hello world"}']]],
   ["remember that the door code is 4711", [['remember {"key":"door code","value":"4711"}']]],
   ["recall the door code", [['recall {"key":"door code"}']]],
   [
@@ -243,6 +251,23 @@ test("what almost fits is named, with what is missing", () => {
 
 test("without tools it says what it is", () => {
   assert.match(tell("What is 2 + 2?", []).answer, /^\[simulated\] I am not a language model .* I was offered no tools\.$/)
+})
+
+test("a step that needs an answer which failed is named, not passed over in silence", () => {
+  const said = plan({
+    model: "m",
+    max_tokens: 1000,
+    tools: [calculate],
+    messages: [
+      { role: "user", content: "What is 2 * 3? Then multiply the result by 7." },
+      { role: "assistant", content: [{ type: "tool_use", id: "a", name: "calculate", input: { expression: "2 * 3" } }] },
+      { role: "user", content: [{ type: "tool_result", tool_use_id: "a", content: "out of order", is_error: true }] },
+    ],
+  })
+  assert.match(
+    said.content[0]?.type === "text" ? said.content[0].text : "",
+    /failed: out of order\nWhat I could not do: "multiply the result by 7" needs/,
+  )
 })
 
 test("tool_choice is obeyed", () => {
