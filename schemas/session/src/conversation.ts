@@ -48,14 +48,10 @@ export function conversationMessages(conversation: Utterance | null): Message[] 
 
 /** The messages as canonical JSON text, comma separated. */
 export function messagesText(conversation: Utterance | null): string {
-  const parts: string[] = []
-  let role: string | null = null
-  for (const utterance of utterances(conversation)) {
-    parts.push(joint(role, utterance.role), utterance.blocks)
-    role = utterance.role
-  }
-  if (role !== null) parts.push(closing(role))
-  return parts.join("")
+  if (conversation === null) return ""
+  let text = closing(conversation.role)
+  for (let at: Utterance | null = conversation; at !== null; at = at.before) text = joint(at.before?.role ?? null, at.role) + at.blocks + text
+  return text
 }
 
 /** The text between the blocks of two neighbouring utterances. */

@@ -24,5 +24,5 @@ export type {
 export { SessionsFold } from "./sessions-fold.ts"
 export { stateDigest } from "./state-digest.ts"
 export { type SessionSummary, statusOf, summarize } from "./summary.ts"
-export { type Claim, evolveToolCall, needsClaim, type ToolCall, type ToolResult, type ToolStep } from "./tool-call.ts"
+export { type Claim, evolveToolCall, isOpen, needsClaim, type ToolCall, type ToolResult, type ToolStep } from "./tool-call.ts"
 export { ToolsFold } from "./tools-fold.ts"

@@ -35,6 +35,11 @@ export interface ToolCall {
   readonly lastOffset: number
 }
 
+/** Dispatched, not finished and not cancelled: someone may still have to act on it. */
+export function isOpen(call: ToolCall): boolean {
+  return call.dispatch !== null && call.finished === null && call.cancelled === null
+}
+
 export interface ToolResult {
   readonly outcome: "completed" | "failed" | "unknown"
   readonly content: string | null

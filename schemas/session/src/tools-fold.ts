@@ -1,6 +1,6 @@
 import type { ToolEvent } from "@reins/events"
 import type { Position, Verdict } from "./session.ts"
-import { evolveToolCall, type ToolCall } from "./tool-call.ts"
+import { evolveToolCall, isOpen, type ToolCall } from "./tool-call.ts"
 
 /** The fold of one partition of `tools.<backend>`. */
 export class ToolsFold {
@@ -63,10 +63,6 @@ export class ToolsFold {
     }
     return watermark
   }
-}
-
-function isOpen(call: ToolCall): boolean {
-  return call.dispatch !== null && call.finished === null && call.cancelled === null
 }
 
 function put(index: Map<string, Map<string, ToolCall>>, call: ToolCall): void {

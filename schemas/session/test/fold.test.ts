@@ -213,3 +213,33 @@ describe("the fold of sessions", () => {
     assert.equal(stateDigest(story.session), "c9d2937115017d25e6f6a3f94c7c9d791478450955c1263463366a3e4e23170b")
   })
 })
+
+describe("the answers to commands (design rule 15)", () => {
+  const command = (offset: number, partition = 0): { command: { partition: number; offset: number } } => ({
+    command: { partition, offset },
+  })
+
+  it("are remembered by the highest offset of their partition, so that a forgotten session does not start again (cmdWm)", () => {
+    const story = new Story().started().message("Hello.").ended()
+    const start = story.records[0]?.event as SessionEvent
+    story.sessions.sessions.delete(story.sessionId)
+    assert.equal(story.tell(start).verdict, "duplicate")
+    assert.equal(story.session.phase, "absent")
+  })
+
+  it("must land in the order of their commands: an older one behind a newer one is lost (cmdOrder)", () => {
+    const story = new Story().started(agent(), command(0)).message("Later.", command(2)).message("Earlier, appended again.", command(1))
+    assert.equal(story.verdict, "duplicate")
+    assert.equal(story.message("Of another partition.", command(1, 1)).verdict, "accepted")
+  })
+
+  it("count only where they were accepted: a zombie's late answer does not silence the owner's", () => {
+    const story = new Story().started(agent(), command(0))
+    const zombie = story.draft((s) => s.message("Hello.", { ...command(2), commandId: "hello" }))
+    story.ended(command(1)).tell(zombie)
+    assert.equal(story.verdict, "superseded")
+    assert.deepEqual([...story.sessions.commandOffsets], [[0, 1]])
+    assert.equal(story.rejected({ ...command(2), commandId: "hello" }).verdict, "accepted")
+    assert.equal(story.tell(zombie).verdict, "duplicate")
+  })
+})
