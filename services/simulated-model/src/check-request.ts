@@ -140,7 +140,7 @@ function checkMessages(messages: unknown): void {
   if (!Array.isArray(messages)) refuse("messages: Input should be a list")
   if (messages.length === 0) refuse("messages: at least one message is required")
   /** What the message before asked for and nobody has answered yet (P1, P2). */
-  let asked = new Set<string>()
+  const asked = new Set<string>()
   let askedAt = 0
   const used = new Set<string>()
   let roleBefore: unknown
@@ -157,7 +157,6 @@ function checkMessages(messages: unknown): void {
     if (i === 0 && role !== "user") refuse('messages: first message must use the "user" role')
     if (role !== roleBefore && role === "assistant") {
       refuseUnanswered(asked, askedAt)
-      asked = new Set()
       askedAt = i
       answered = new Set()
       said = false

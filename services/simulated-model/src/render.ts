@@ -96,17 +96,9 @@ function renderBlock(block: SaidBlock, id: string): RenderedBlock {
   }
 }
 
-/** Cuts a text between characters, never inside a surrogate pair: a lone half does not survive UTF-8. */
+/** Cuts a text into deltas. A cut inside a surrogate pair is harmless: JSON escapes the halves, and the client joins them again. */
 function pieces(text: string, length: number): string[] {
-  const all: string[] = []
-  for (let at = 0; at < text.length; ) {
-    let end = Math.min(text.length, at + length)
-    const last = text.charCodeAt(end - 1)
-    if (end < text.length && last >= 0xd800 && last <= 0xdbff) end += 1
-    all.push(text.slice(at, end))
-    at = end
-  }
-  return all
+  return Array.from({ length: Math.ceil(text.length / length) }, (_, i) => text.slice(i * length, (i + 1) * length))
 }
 
 export function asJson(message: RenderedMessage): string {

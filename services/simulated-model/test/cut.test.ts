@@ -74,6 +74,23 @@ suite("a stream cut after any byte", () => {
     assert.deepEqual(await outcomeOf(recorded.length, "end"), whole)
   })
 
+  test("what a plain client sees: an end is an end, the others are broken connections", async () => {
+    const read = async (how: NonNullable<Delivery["how"]>): Promise<string> => {
+      cutsByPrompt.set(how, cut({ raw: recorded }, 100, how) as Raw)
+      const answer = await fetch(`${model.url}/v1/messages`, {
+        method: "POST",
+        headers: { "anthropic-version": "2026-10-21" },
+        body: JSON.stringify({ ...request(how), stream: true }),
+      })
+      return answer.text()
+    }
+    assert.equal(await read("end"), recorded.toString("utf8", 0, 100))
+    const brokenBy = (code: string) => (error: unknown) =>
+      error instanceof Error && (error.cause as { code?: string } | undefined)?.code === code
+    await assert.rejects(read("fin"), brokenBy("UND_ERR_SOCKET"))
+    await assert.rejects(read("reset"), brokenBy("ECONNRESET"))
+  })
+
   test("by silence: the client waits until it gives up", async () => {
     cutsByPrompt.set("silence", cut({ raw: recorded }, recorded.length - 1, "hang") as Raw)
     const from = model.callCount

@@ -91,7 +91,8 @@ suite("the simulated model over its socket", () => {
   })
 
   test("a streamed answer and a plain one say the same", async () => {
-    const prompt = '[[call add {"numbers":[1,2]}; call get_order {"id":"✓ über 🜚🜚🜚🜚🜚🜚🜚🜚🜚🜚🜚🜚🜚🜚🜚🜚🜚🜚🜚🜚🜚🜚🜚🜚🜚"}]]'
+    const prompt =
+      '[[call add {"numbers":[1,2]}; call get_order {"id":"✓ über 🜚🜚🜚🜚🜚🜚🜚🜚🜚🜚🜚🜚🜚🜚🜚🜚🜚🜚🜚🜚🜚🜚🜚🜚🜚"}; call get_order {"id":"✓ über  🜚🜚🜚🜚🜚🜚🜚🜚🜚🜚🜚🜚🜚🜚🜚🜚🜚🜚🜚🜚🜚🜚🜚🜚🜚"}]]'
     const streamed = await client.messages.stream(request(prompt, { tools })).finalMessage()
     const plain = await client.messages.create({ ...request(prompt, { tools }), stream: false })
     assert.deepEqual(
