@@ -71,7 +71,7 @@ export async function onKafka(
       children.map(
         (child) =>
           new Promise<number>((resolve) => {
-            child.once("message", (message) => resolve((message as { cpuMs: number }).cpuMs))
+            child.once("message", (message) => child.once("exit", () => resolve((message as { cpuMs: number }).cpuMs)))
             child.send("stop")
           }),
       ),

@@ -6,6 +6,7 @@ import { z } from "zod"
 // The workload of every shape: a turn is one model call and one tool call. The model answers at once from inside the process, so that what is
 // measured is the harness; the tool is `unsafe`, the class with the most records. About 500 bytes a record, as in the floor.
 
+const asked = '"tool_use_id":"toolu_'
 const padding = "x".repeat(300)
 
 /** Asks for one tool call a turn until the conversation holds `turns` of them. Knows nothing but the request, like any model. */
@@ -13,7 +14,9 @@ export function instantModel(turns: number): Model {
   return {
     provider: "bench",
     ask: async ({ body }) => {
-      const done = count(body, '"tool_use_id"')
+      // The number of the last call answered, read from the end: the model must not cost more than the harness.
+      const last = body.lastIndexOf(asked)
+      const done = last < 0 ? 0 : Number.parseInt(body.slice(last + asked.length), 10) + 1
       const usage = { inputTokens: 100, outputTokens: 20, cacheReadTokens: 0, cacheWriteTokens: 0 }
       const common = { message: '{"type":"message","role":"assistant"}', model: "bench", usage, requestId: null }
       if (done >= turns) return { ...common, content: '[{"type":"text","text":"Done."}]', stopReason: "end_turn" }
@@ -24,12 +27,6 @@ export function instantModel(turns: number): Model {
       }
     },
   }
-}
-
-function count(text: string, part: string): number {
-  let found = 0
-  for (let at = text.indexOf(part); at >= 0; at = text.indexOf(part, at + part.length)) found++
-  return found
 }
 
 /** The one tool: does nothing, answers at once. */

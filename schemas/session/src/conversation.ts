@@ -50,7 +50,8 @@ export function conversationMessages(conversation: Utterance | null): Message[] 
 export function messagesText(conversation: Utterance | null): string {
   if (conversation === null) return ""
   let text = closing(conversation.role)
-  for (let at: Utterance | null = conversation; at !== null; at = at.before) text = joint(at.before?.role ?? null, at.role) + at.blocks + text
+  for (let at: Utterance | null = conversation; at !== null; at = at.before)
+    text = joint(at.before?.role ?? null, at.role) + at.blocks + text
   return text
 }
 

@@ -27,11 +27,12 @@ export async function perform(
   const { claim, attempt, failures, deadlineAt } = session.request
   const began = performance.now()
   const timeoutMs = Math.max(1, deadlineAt - session.changedAt)
+  performing.abortAfter(timeoutMs)
   const body = requestBody(session.agent, session.conversation)
   const outcome = await model.ask({
     body,
     sessionId: session.sessionId,
-    signal: AbortSignal.any([performing.signal, AbortSignal.timeout(timeoutMs)]),
+    signal: performing.signal,
     timeoutMs,
   })
   const durationMs = Math.round(performance.now() - began)
@@ -45,9 +46,9 @@ export async function perform(
       ? outcome.fault.kind
       : performing.ending()
         ? "given_up"
-        : performing.signal.aborted
-          ? "cancelled"
-          : "deadline"
+        : durationMs >= timeoutMs
+          ? "deadline"
+          : "cancelled"
   // Full jitter; never earlier than the provider asked.
   const backoff = kind === "given_up" ? 0 : Math.floor(random() * Math.min(backoffMaxMs, backoffBaseMs * 2 ** failures))
   const wait = retryAfterMs === null ? backoff : retryAfterMs + Math.floor(random() * 250)

@@ -20,6 +20,7 @@ import type { Metrics } from "./metrics.ts"
 import { OwnedPartition, type Pending } from "./owned-partition.ts"
 import { Performers } from "./performers.ts"
 import { type AnyService, callTag, type Draft, type Intent, type SessionDraft, type ToolDraft, type View } from "./service.ts"
+import { SessionView, type ViewSource } from "./session-view.ts"
 import { Timers } from "./timers.ts"
 
 export interface LoopOptions {
@@ -80,8 +81,9 @@ export class Loop {
   readonly #timers: Timers<{ partition: number; sessionId: string }>
   readonly #owned = new Map<number, OwnedPartition>()
   readonly #performers = new Map<string, Performers>()
+  readonly #begunBy = new Map<string, (key: string) => boolean>()
+  readonly #source: ViewSource
   readonly #declarations: Declarations | undefined
-  readonly #abort = new AbortController()
   readonly #followed = new Set<string>()
   readonly #assignedAt = new Map<number, number>()
   readonly #idPrefix = randomBytes(6).toString("hex")
@@ -90,6 +92,7 @@ export class Loop {
   #declarationsFollowing: Following | undefined
   #deciding: Set<OwnedPartition> = new Set()
   #draining = false
+  #ending = false
   #stopped = false
   #cancelCommit: (() => void) | undefined
   #committed = new Map<string, string>()
@@ -105,7 +108,18 @@ export class Loop {
       () => this.#time.now(),
       ({ partition, sessionId }) => this.#wake(partition, sessionId),
     )
-    for (const service of options.services) this.#performers.set(service.name, new Performers(service.concurrency ?? 64))
+    for (const service of options.services) {
+      const performers = new Performers(service.concurrency ?? 64)
+      this.#performers.set(service.name, performers)
+      this.#begunBy.set(service.name, (key) => performers.has(key))
+    }
+    this.#source = {
+      topics: this.#topics,
+      group: options.group,
+      instance: options.instance,
+      declaration: (backend, tool) => this.#declarations?.get(backend, tool),
+      gone: (group, instance, partition, sessionId) => this.#liveness.gone(group, instance, () => this.#wake(partition, sessionId)),
+    }
     this.#declarations = options.services.some((service) => service.contract.needsDeclarations)
       ? new Declarations((backend) => this.#followBackend(backend))
       : undefined
@@ -181,7 +195,8 @@ export class Loop {
     this.#draining = true
     for (const owned of this.#owned.values()) this.#giveUp(owned)
     await this.#untilQuiet(graceMs)
-    this.#abort.abort()
+    this.#ending = true
+    for (const performers of this.#performers.values()) performers.stopAll()
     // What was aborted may still say that it was.
     await this.#untilQuiet(abortGraceMs)
     await this.stop()
@@ -518,23 +533,7 @@ export class Loop {
   }
 
   #view(owned: OwnedPartition, sessionId: string, service: AnyService): View {
-    const now = this.#time.now()
-    const topics = this.#topics
-    const performers = this.#performers.get(service.name)
-    return {
-      sessionId,
-      now,
-      group: this.#options.group,
-      instance: this.#options.instance,
-      session: owned.ahead(sessionId, topics.sessions, now),
-      settled: owned.sessions.get(sessionId),
-      sessionsNext: owned.next.get(topics.sessions) ?? 0,
-      toolCall: (backend, toolUseId) => owned.tools.get(backend)?.get(sessionId, toolUseId),
-      openToolCalls: () => owned.openToolCalls(sessionId, (topic) => topics.backendOf(topic), now),
-      declaration: (backend, tool) => this.#declarations?.get(backend, tool),
-      gone: (group, instance) => this.#liveness.gone(group, instance, () => this.#wake(owned.number, sessionId)),
-      begun: (key) => performers?.has(key) === true,
-    }
+    return new SessionView(this.#source, owned, sessionId, this.#time.now(), this.#begunBy.get(service.name) as (key: string) => boolean)
   }
 
   // --- hearing commands
@@ -706,16 +705,20 @@ export class Loop {
 
   // --- performing
 
-  async #perform(partition: number, sessionId: string, service: AnyService, work: unknown, stop: AbortSignal): Promise<void> {
+  async #perform(partition: number, sessionId: string, service: AnyService, work: unknown, stop: AbortController): Promise<void> {
     const { metrics, logger } = this.#options
     const owned = this.#owned.get(partition)
     const origin = owned === undefined ? { tenant: "default", traceparent: null } : this.#origin(owned, sessionId)
     const began = this.#clock.monotonic()
+    let timer: NodeJS.Timeout | undefined
     metrics.inFlight.inc({ service: service.name })
     try {
       const drafts = await (service.perform as NonNullable<AnyService["perform"]>)(work, {
-        signal: AbortSignal.any([this.#abort.signal, stop]),
-        ending: () => this.#abort.signal.aborted,
+        signal: stop.signal,
+        abortAfter: (ms) => {
+          timer ??= setTimeout(() => stop.abort(), ms)
+        },
+        ending: () => this.#ending,
         progress: (draft) => void this.#result(partition, sessionId, service, draft, origin, "once").catch(() => undefined),
       })
       for (const draft of drafts) {
@@ -731,6 +734,7 @@ export class Loop {
       // A programmer's error in an effect: the claim stays open, its deadline closes it.
       logger.error({ err: error, sessionId, service: service.name }, "An effect threw; effects say failures as facts.")
     } finally {
+      clearTimeout(timer)
       metrics.inFlight.dec({ service: service.name })
       metrics.performSeconds.observe({ service: service.name }, (this.#clock.monotonic() - began) / 1000)
     }
@@ -760,9 +764,9 @@ export class Loop {
       for (const service of this.#options.services) {
         if (service.giveUp === undefined) continue
         const performers = this.#performers.get(service.name) as Performers
-        const view = this.#view(owned, sessionId, service)
+        const view = new SessionView(this.#source, owned, sessionId, this.#time.now(), (key) => !performers.giveUp(key))
         const origin = { ...this.#origin(owned, sessionId), by: service.name }
-        for (const draft of service.giveUp({ ...view, begun: (key) => !performers.giveUp(key) })) {
+        for (const draft of service.giveUp(view)) {
           const topic = draft.on === "sessions" ? this.#topics.sessions : this.#topics.tools(draft.backend)
           this.#send(topic, owned.number, draft, this.#stamp(sessionId, draft.event, origin), "always").catch(() => undefined)
         }

@@ -1,6 +1,16 @@
-import type { SessionEvent, ToolEvent } from "@reins/events"
+import type { SessionEvent, ToolEvent, TopicNames } from "@reins/events"
 import type { LogRecord } from "@reins/log"
-import { evolve, evolveToolCall, type Position, type Session, SessionsFold, type ToolCall, ToolsFold, type Verdict } from "@reins/session"
+import {
+  evolve,
+  evolveToolCall,
+  isOpen,
+  type Position,
+  type Session,
+  SessionsFold,
+  type ToolCall,
+  ToolsFold,
+  type Verdict,
+} from "@reins/session"
 
 /** A decision or result of this process that is appended and not yet read back. */
 export interface Pending {
@@ -10,6 +20,8 @@ export interface Pending {
   /** Known once the log has acknowledged it. */
   offset: number | undefined
 }
+
+const none: readonly Pending[] = []
 
 /** What a process knows of one partition: its folds, and what of its own it has not read back. One for every hosted service together. */
 export class OwnedPartition {
@@ -31,8 +43,9 @@ export class OwnedPartition {
   readonly answering: Set<number> = new Set()
   /** Below this offset, unreadable records of a topic are in the dead letters already. */
   readonly buriedTo: Map<string, number> = new Map()
-  readonly #pending = new Map<string, Pending[]>()
-  #pendingCount = 0
+  readonly #pending = new Map<string, { pending: Pending[]; version: number }>()
+  /** The session ahead of what is settled, until either changes. */
+  readonly #ahead = new Map<string, { readonly settled: Session; readonly version: number; readonly session: Session }>()
 
   constructor(number: number) {
     this.number = number
@@ -53,7 +66,7 @@ export class OwnedPartition {
   }
 
   pendingOf(sessionId: string): readonly Pending[] {
-    return this.#pending.get(sessionId) ?? []
+    return this.#pending.get(sessionId)?.pending ?? none
   }
 
   isPending(sessionId: string, key: string): boolean {
@@ -62,32 +75,34 @@ export class OwnedPartition {
 
   addPending(sessionId: string, pending: Pending): void {
     const list = this.#pending.get(sessionId)
-    if (list === undefined) this.#pending.set(sessionId, [pending])
-    else list.push(pending)
-    this.#pendingCount++
+    if (list === undefined) this.#pending.set(sessionId, { pending: [pending], version: 0 })
+    else {
+      list.pending.push(pending)
+      list.version++
+    }
   }
 
   dropPending(sessionId: string, pending: Pending): void {
-    const list = this.#pending.get(sessionId)
-    const index = list?.indexOf(pending) ?? -1
-    if (list === undefined || index < 0) return
-    list.splice(index, 1)
-    this.#pendingCount--
-    if (list.length === 0) this.#pending.delete(sessionId)
+    this.#keep(sessionId, (one) => one !== pending)
   }
 
   /** Forgets what has been read back: everything acknowledged below the next offset of its topic. */
   readBack(sessionId: string): void {
-    const list = this.#pending.get(sessionId)
-    if (list === undefined) return
-    const left = list.filter((pending) => pending.offset === undefined || pending.offset >= (this.next.get(pending.topic) ?? 0))
-    this.#pendingCount -= list.length - left.length
-    if (left.length === 0) this.#pending.delete(sessionId)
-    else this.#pending.set(sessionId, left)
+    this.#keep(sessionId, (one) => one.offset === undefined || one.offset >= (this.next.get(one.topic) ?? 0))
   }
 
-  get pendingCount(): number {
-    return this.#pendingCount
+  #keep(sessionId: string, wanted: (pending: Pending) => boolean): void {
+    const list = this.#pending.get(sessionId)
+    if (list === undefined) return
+    const left = list.pending.filter(wanted)
+    if (left.length === list.pending.length) return
+    if (left.length === 0) {
+      this.#pending.delete(sessionId)
+      this.#ahead.delete(sessionId)
+      return
+    }
+    list.pending = left
+    list.version++
   }
 
   pendingSessions(): Iterable<string> {
@@ -96,57 +111,56 @@ export class OwnedPartition {
 
   /** The session as it will be if what is under way is accepted as it was sent. */
   ahead(sessionId: string, sessionsTopic: string, now: number): Session {
-    let session = this.sessions.get(sessionId)
-    for (const { topic, event } of this.pendingOf(sessionId)) {
+    const settled = this.sessions.get(sessionId)
+    const list = this.#pending.get(sessionId)
+    if (list === undefined) return settled
+    const known = this.#ahead.get(sessionId)
+    if (known !== undefined && known.settled === settled && known.version === list.version) return known.session
+    let session = settled
+    for (const { topic, event } of list.pending) {
       if (topic === sessionsTopic) session = evolve(session, event as SessionEvent, { offset: -1, timestamp: now }).session
     }
+    this.#ahead.set(sessionId, { settled, version: list.version, session })
     return session
   }
 
   /** The open calls of a session: those read back, and those whose dispatch is appended but not yet read back. */
-  *openToolCalls(
+  openToolCalls(
     sessionId: string,
-    backendOf: (topic: string) => string | null,
+    topics: TopicNames,
     now: number,
-  ): Iterable<{ backend: string; call: ToolCall | undefined; ahead: ToolCall }> {
-    const pending = this.pendingOf(sessionId)
+  ): readonly { readonly backend: string; readonly call: ToolCall | undefined; readonly ahead: ToolCall }[] {
+    const open: { backend: string; call: ToolCall | undefined; ahead: ToolCall }[] = []
+    const pending = this.pendingOf(sessionId).filter(({ topic }) => topic !== topics.sessions)
     for (const [backend, fold] of this.tools) {
       for (const call of fold.openOf(sessionId)) {
-        const ahead = pending.length === 0 ? call : this.#ahead(call, pending, backend, backendOf, now)
-        if (ahead !== undefined) yield { backend, call, ahead }
+        const ahead = pending.length === 0 ? call : callAhead(call, call.toolUseId, topics.tools(backend), pending, now)
+        if (ahead !== undefined) open.push({ backend, call, ahead })
       }
     }
     for (const { topic, event } of pending) {
-      const backend = backendOf(topic)
-      if (backend === null || event.type !== "tool-call.dispatched") continue
-      const toolUseId = event.toolUseId
-      const call = this.tools.get(backend)?.get(sessionId, toolUseId)
-      if (call !== undefined && call.dispatch !== null && call.finished === null && call.cancelled === null) continue
-      const ahead = this.#ahead(
-        call,
-        pending.filter((one) => (one.event as ToolEvent).toolUseId === toolUseId),
-        backend,
-        backendOf,
-        now,
-      )
-      if (ahead !== undefined && ahead.dispatch !== null) yield { backend, call, ahead }
+      if (event.type !== "tool-call.dispatched") continue
+      const backend = topics.backendOf(topic) as string
+      const call = this.tools.get(backend)?.get(sessionId, event.toolUseId)
+      if (call !== undefined && isOpen(call)) continue
+      const ahead = callAhead(call, event.toolUseId, topic, pending, now)
+      if (ahead !== undefined && ahead.dispatch !== null) open.push({ backend, call, ahead })
     }
+    return open
   }
+}
 
-  #ahead(
-    call: ToolCall | undefined,
-    pending: readonly Pending[],
-    backend: string,
-    backendOf: (topic: string) => string | null,
-    now: number,
-  ): ToolCall | undefined {
-    let ahead = call
-    for (const { topic, event } of pending) {
-      if (backendOf(topic) !== backend) continue
-      const fact = event as ToolEvent
-      if (call !== undefined && fact.toolUseId !== call.toolUseId) continue
-      ahead = evolveToolCall(ahead, fact, { offset: -1, timestamp: now }).call
-    }
-    return ahead
+function callAhead(
+  call: ToolCall | undefined,
+  toolUseId: string,
+  toolsTopic: string,
+  pending: readonly Pending[],
+  now: number,
+): ToolCall | undefined {
+  let ahead = call
+  for (const { topic, event } of pending) {
+    const fact = event as ToolEvent
+    if (topic === toolsTopic && fact.toolUseId === toolUseId) ahead = evolveToolCall(ahead, fact, { offset: -1, timestamp: now }).call
   }
+  return ahead
 }

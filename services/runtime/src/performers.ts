@@ -2,7 +2,7 @@ interface Waiting {
   readonly key: string
   readonly partition: number
   readonly stoppedBy: string
-  readonly begin: (stop: AbortSignal) => Promise<void>
+  readonly begin: (stop: AbortController) => Promise<void>
 }
 
 /** The effects of one service that run beside the loop: each key begins at most once in this process, and only so many at a time. */
@@ -40,6 +40,11 @@ export class Performers {
   /** Aborts the effects that this stops. */
   stop(tag: string): void {
     for (const controller of this.#stops.get(tag) ?? []) controller.abort()
+  }
+
+  /** Aborts all that run. */
+  stopAll(): void {
+    for (const controllers of this.#stops.values()) for (const controller of controllers) controller.abort()
   }
 
   /** Never begin this one. False where it runs or has run. */
@@ -83,7 +88,7 @@ export class Performers {
     const controllers = this.#stops.get(stoppedBy) ?? new Set()
     controllers.add(controller)
     this.#stops.set(stoppedBy, controllers)
-    void begin(controller.signal).finally(() => {
+    void begin(controller).finally(() => {
       controllers.delete(controller)
       if (controllers.size === 0) this.#stops.delete(stoppedBy)
       this.#running--

@@ -74,6 +74,8 @@ export interface View {
 export interface Performing {
   /** Aborted when the effect is no longer wanted or the process must end before it does. */
   readonly signal: AbortSignal
+  /** Aborts the signal after so long; the first call counts. */
+  abortAfter(ms: number): void
   /** True once the process must end: what was begun may then be left to its successor. */
   readonly ending: () => boolean
   /** Says something on the way; lost if the process dies. */

@@ -49,7 +49,8 @@ export async function perform(
     const kind = performing.ending() ? "given_up" : "cancelled"
     return failed(new ToolError(`${dispatch.tool} was stopped before it began.`, { kind, effect: "none", retryAfterMs: 0 }))
   }
-  const signal = AbortSignal.any([performing.signal, AbortSignal.timeout(Math.max(1, run.remainingMs))])
+  const { signal } = performing
+  performing.abortAfter(Math.max(1, run.remainingMs))
   const context: ToolContext = {
     sessionId: run.call.sessionId,
     toolUseId: run.call.toolUseId,
