@@ -666,10 +666,10 @@ export function conformance(adapter: string, open: () => Promise<LogHarness>): v
         const first = await join()
         await until(() => sharedOut([first]), "the first owns all")
         let written = 0
-        let joined = false
+        const joined = new AbortController()
         const writing = (async () => {
           // At least until the second one reads: where a broker arranges it, a join takes its time.
-          while (written < each || !joined) {
+          while (written < each || !joined.signal.aborted) {
             const n = written
             await Promise.all(
               allPartitions().flatMap((partition) => range(20).map((k) => log.append(entry(topic, partition, String(n + k))))),
@@ -680,9 +680,7 @@ export function conformance(adapter: string, open: () => Promise<LogHarness>): v
         })()
         await until(() => first.records.length > 0, "reading has begun")
         const second = await join()
-        await until(() => second.records.length > 0, "the second reads").finally(() => {
-          joined = true
-        })
+        await until(() => second.records.length > 0, "the second reads").finally(() => joined.abort())
         await first.following.stop()
         await writing
         await until(() => sharedOut([second]), "the second owns all")

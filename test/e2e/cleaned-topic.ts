@@ -1,6 +1,5 @@
 import { randomUUID } from "node:crypto"
 import type { Log } from "@reins/log"
-import { openKafka } from "@reins/log/kafka"
 import { Kafka, logLevel, Partitioners } from "kafkajs"
 
 export interface CleanedTopic {
@@ -14,6 +13,9 @@ export interface CleanedTopic {
 }
 
 const partition = 0
+const segmentBytes = 16_384
+/** Fills a segment so far that the cleaner joins it with nothing: what it has cleaned then ends with the empty batch. */
+const filler = new Uint8Array(segmentBytes - 150)
 
 /**
  * Makes the broker's log cleaner leave a batch without records, at the very end of what it has cleaned. An idempotent writer's last
@@ -29,6 +31,8 @@ export async function cleanedTopic(bootstrap: string, log: Log, partitions: numb
       cleanup: "compact",
       config: {
         "segment.ms": "100",
+        // The cleaner joins segments as far as they fit into one of this size.
+        "internal.segment.bytes": String(segmentBytes),
         "min.cleanable.dirty.ratio": "0.01",
         "min.compaction.lag.ms": "0",
         "delete.retention.ms": "100",
@@ -59,7 +63,7 @@ export async function cleanedTopic(bootstrap: string, log: Log, partitions: numb
   const deadline = performance.now() + 60_000
   for (let n = 0; ; n++) {
     await new Promise((resolve) => setTimeout(resolve, 150))
-    await append(`later ${n}`)
+    await append(`later ${n}`, filler)
     const offsets: number[] = []
     for await (const records of log.replay(topic, partition, 0)) offsets.push(...records.map((record) => record.offset))
     if (!offsets.includes(emptyAt) && !offsets.includes(tombstone)) break
@@ -67,9 +71,4 @@ export async function cleanedTopic(bootstrap: string, log: Log, partitions: numb
   }
   const left = written.filter((offset) => offset !== tombstone)
   return { topic, partition, left, end: (left.at(-1) as number) + 1, emptyAt }
-}
-
-/** A client of its own for what must not use the one under test. */
-export async function plainLog(bootstrap: string): Promise<Log> {
-  return openKafka({ brokers: bootstrap.split(","), instance: `plain-${randomUUID()}` })
 }
