@@ -65,7 +65,7 @@ class Batcher {
 
   async #flush(): Promise<void> {
     this.#busy = true
-    await null
+    await Promise.resolve()
     while (this.#queue.length > 0) {
       const batch = this.#queue.splice(0, 500)
       const lanes = new Map<string, { topic: Topic; partition: number; said: Said[] }>()

@@ -9,7 +9,7 @@ export async function loadWorkers(files: readonly string[]): Promise<readonly Ba
   return Promise.all(
     files.map(async (given) => {
       const [, name, file] = /^([a-zA-Z0-9._-]+)=(.*)$/.exec(given) ?? [null, null, given]
-      return loadWorker(file as string, name ?? undefined)
+      return loadWorker(file, name ?? undefined)
     }),
   )
 }

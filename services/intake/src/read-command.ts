@@ -1,7 +1,7 @@
 import { type Command, commands, type Definition } from "@reins/events"
 import type { LogRecord } from "@reins/log"
 import { type Codec, isJson } from "@reins/log/codec"
-import { z } from "zod"
+import { type z } from "zod"
 
 /** A command as it was said, with its ids as given or as they follow from where it stood first. */
 export interface ReadCommand {
@@ -100,7 +100,7 @@ function readAvro(codec: Codec, value: Uint8Array): Record<string, unknown> {
   if (decoded.ok) {
     if (decoded.definition.family !== "commands")
       return { unreadable: `${decoded.definition.recordName} is no command.`, reason: "wrong_topic" }
-    return decoded.said as Record<string, unknown>
+    return decoded.said
   }
   if ("unknownSchema" in decoded)
     return { unreadable: `This process has not met schema ${decoded.unknownSchema}.`, reason: "unknown_schema" }

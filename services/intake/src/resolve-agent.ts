@@ -82,7 +82,24 @@ function resolveTool(tool: ToolGiven, place: string, declared: ToolDeclared | un
 
 /** Why this schema cannot be used, or null. Nothing is fetched: a remote `$ref` does not resolve. */
 function schemaFault(schema: Record<string, unknown>): string | null {
-  const text = JSON.stringify(schema)
+  const text = canonicalJson(schema)
+  const known = judged.get(text)
+  if (known !== undefined) return known
+  const fault = judgeSchema(schema, text)
+  // Compiling takes milliseconds, and the same agent starts many sessions; the oldest go first.
+  if (judged.size >= judgedMax)
+    for (const oldest of judged.keys()) {
+      judged.delete(oldest)
+      break
+    }
+  judged.set(text, fault)
+  return fault
+}
+
+const judged = new Map<string, string | null>()
+const judgedMax = 2000
+
+function judgeSchema(schema: Record<string, unknown>, text: string): string | null {
   if (text.length > intakeLimits.schemaMax)
     return `the schema is ${text.length} characters long; at most ${intakeLimits.schemaMax} are compiled.`
   if (depthOf(schema) > intakeLimits.schemaDepthMax) return `the schema nests deeper than ${intakeLimits.schemaDepthMax}.`

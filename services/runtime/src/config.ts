@@ -33,7 +33,7 @@ const shape = {
 export const environmentNames: readonly string[] = Object.keys(shape)
 const secrets = new Set(["KAFKA_SASL_PASSWORD", "SCHEMA_REGISTRY_PASSWORD", "ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"])
 /** Read by tests and scripts only. */
-const foreign = new Set(["REINS_REQUIRE_KAFKA", "REINS_TEST_KAFKA", "REINS_TEST_REGISTRY", "REINS_NODE"])
+const foreign = new Set(["REINS_REQUIRE_KAFKA", "REINS_TEST_KAFKA", "REINS_TEST_REGISTRY", "REINS_NODE", "REINS_MODEL_LATENCY_MS"])
 
 export interface Config {
   /** Null: the embedded log. */

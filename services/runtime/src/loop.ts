@@ -10,7 +10,7 @@ import {
   type Log,
   type LogRecord,
 } from "@reins/log"
-import { type Codec, type Decoded, decodeRecord, encodeToolJson, type Said } from "@reins/log/codec"
+import { type Codec, type Decoded, decodeRecord, encodeToolJson } from "@reins/log/codec"
 import type { Session, Verdict } from "@reins/session"
 import type { Logger } from "pino"
 import { type Clock, LogTime, systemClock } from "./clock.ts"
@@ -85,6 +85,8 @@ export class Loop {
   readonly #source: ViewSource
   readonly #declarations: Declarations | undefined
   readonly #followed = new Set<string>()
+  /** Backends that were declared before there was a following to add their topics to. */
+  readonly #declaredTooEarly = new Set<string>()
   readonly #assignedAt = new Map<number, number>()
   readonly #idPrefix = randomBytes(6).toString("hex")
   #ids = 0
@@ -162,6 +164,7 @@ export class Loop {
       lost: (partition) => this.#lost(partition),
       failed: this.#options.failed,
     })
+    for (const backend of this.#declaredTooEarly) this.#followBackend(backend)
     const beat = (): void => {
       if (this.#stopped) return
       this.#commit()
@@ -232,11 +235,13 @@ export class Loop {
     return [this.#topics.prefix === "" ? read : `${this.#topics.prefix}.${read}`]
   }
 
+  /** A declared backend. Before the group is joined it is only noted: a topic that cannot be followed must not keep us from joining. */
   #followBackend(backend: string): void {
     const topic = this.#topics.tools(backend)
     const wanted = this.#options.services.some((service) => service.contract.reads.includes("tools"))
-    if (!wanted || this.#followed.has(topic) || this.#following === undefined) {
-      if (wanted) this.#followed.add(topic)
+    if (!wanted || this.#followed.has(topic)) return
+    if (this.#following === undefined) {
+      this.#declaredTooEarly.add(backend)
       return
     }
     this.#followed.add(topic)
@@ -246,6 +251,7 @@ export class Loop {
         "A declared backend's topic cannot be followed yet; it is tried again when it is declared again.",
       )
       this.#followed.delete(topic)
+      for (const owned of this.#owned.values()) this.#becameReady(owned)
     })
   }
 
@@ -673,7 +679,7 @@ export class Loop {
       value:
         draft.on === "tools" && draft.encoding === "json"
           ? encodeToolJson(event as ToolEvent)
-          : this.#options.codec.encode(draft.on, event as unknown as Said),
+          : this.#options.codec.encode(draft.on, event),
       headers,
       certainty,
     })
@@ -695,7 +701,7 @@ export class Loop {
       causedBy: draft.causedBy ?? null,
       traceparent: origin.traceparent,
     }
-    return { ...draft, ...envelope } as SessionEvent | ToolEvent
+    return { ...draft, ...envelope }
   }
 
   /** Unique: random per start of the process, counted within. */

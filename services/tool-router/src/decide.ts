@@ -5,7 +5,7 @@ import type { RouterLimits } from "./config.ts"
 import { resultFault } from "./result.ts"
 import { argumentsFault } from "./validate-arguments.ts"
 
-type Say = Intent<never>
+type Say = Intent
 
 /** What the model asked for: validated, charged, routed, timed out, closed. Pure; runs no tool. */
 export function decide(view: View, limits: RouterLimits): readonly Say[] {

@@ -26,14 +26,11 @@ export function anthropicModel(options: AnthropicOptions): Model {
         fetch: (url, init) => fetch(url, { ...init, body: request.body }),
       })
       try {
-        const stream = client.messages.stream(
-          JSON.parse(request.body) as Parameters<typeof client.messages.stream>[0],
-          {
-            signal: request.signal,
-            timeout: request.timeoutMs,
-            openTelemetry: { conversationId: request.sessionId },
-          } as Parameters<typeof client.messages.stream>[1],
-        )
+        const stream = client.messages.stream(JSON.parse(request.body) as Parameters<typeof client.messages.stream>[0], {
+          signal: request.signal,
+          timeout: request.timeoutMs,
+          openTelemetry: { conversationId: request.sessionId },
+        })
         const message = await stream.finalMessage()
         requestId = stream.request_id ?? null
         return answer(message, requestId)
@@ -95,11 +92,16 @@ function fault(error: unknown, requestId: string | null): ModelFault {
   return protocolFault(describe(error), requestId)
 }
 
+/** The error envelope of the Messages API. */
+interface ErrorBody {
+  readonly error?: { readonly type?: string; readonly message?: string }
+}
+
 function apiFault(error: APIError, requestId: string | null): ModelFault {
-  const status = (error.status as number | undefined) ?? null
-  const body = error.error as { error?: { type?: string; message?: string } } | undefined
+  const status = error.status ?? null
+  const body = error.error as ErrorBody | undefined
   const kind = body?.error?.type ?? (status === null ? "api_error" : `http_${status}`)
-  const headers = error.headers as Headers | undefined
+  const headers = error.headers
   const asked = retryAfter(headers)
   const said = headers?.get("x-should-retry")
   let retryable =
