@@ -3,8 +3,11 @@ import { z } from "zod"
 /** Arbitrary JSON as a JSON string: what no schema of ours may restrict or reorder (tool arguments, results, provider messages). */
 export const json = () => z.string().meta({ content: "json" })
 
+/** Ten years: longer is a mistake, and a time that far away could not be written as a number any more. */
+const durationMaxMs = 3650 * 86_400_000
+
 /** A duration in milliseconds, counted from the timestamp that the log gave the record that carries it (design rule 11). */
-export const durationMs = () => z.int().nonnegative()
+export const durationMs = () => z.int().nonnegative().max(durationMaxMs)
 
 /** A count. */
 export const count = () => z.int().nonnegative()

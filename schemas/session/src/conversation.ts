@@ -21,11 +21,24 @@ export function digestOf(conversation: Utterance | null): string {
   return conversation === null ? emptyDigest : conversation.digest
 }
 
+/** What was last said after an utterance: a decision and the fold of its record say the same twice, and need hash it once. */
+const lastSaid = new WeakMap<Utterance, Utterance>()
+
 /** Adds content, a JSON array as text. An empty array says nothing and adds nothing. */
 export function say(before: Utterance | null, role: "user" | "assistant", content: string): Utterance | null {
   const blocks = content.slice(content.indexOf("[") + 1, content.lastIndexOf("]")).trim()
   if (blocks === "") return before
-  return { before, role, blocks, digest: sha256Hex(`${digestOf(before)}\n${role}\n${blocks}`), length: (before?.length ?? 0) + 1 }
+  const known = before === null ? undefined : lastSaid.get(before)
+  if (known !== undefined && known.role === role && known.blocks === blocks) return known
+  const said: Utterance = {
+    before,
+    role,
+    blocks,
+    digest: sha256Hex(`${digestOf(before)}\n${role}\n${blocks}`),
+    length: (before?.length ?? 0) + 1,
+  }
+  if (before !== null) lastSaid.set(before, said)
+  return said
 }
 
 /** Oldest first. */

@@ -154,7 +154,8 @@ describe("the request body", () => {
 
   it("is hashed again only where it is new, and apart for every agent", () => {
     const first = agent()
-    const second = agent([], { model: "claude-haiku-5-5" })
+    // It differs before the messages and after them.
+    const second = agent([], { model: "claude-haiku-5-5", maxTokens: 5 })
     let conversation: Utterance | null = null
     for (let turn = 0; turn < 50; turn++) {
       conversation = say(conversation, "user", `[${JSON.stringify(text(`Question ${turn}.`))}]`)

@@ -259,6 +259,8 @@ describe("E3 a model request", () => {
     assert.equal(story.requested({ conversationDigest: "0".repeat(64) }).verdict, "superseded")
     assert.equal(story.requested({ takes: 2 }).verdict, "superseded")
     assert.equal(story.requested().verdict, "accepted")
+    assert.equal(story.requested({ conversationDigest: "0".repeat(64) }).verdict, "superseded", "a takeover")
+    assert.equal(story.modelFailed().requested({ conversationDigest: "0".repeat(64) }).verdict, "superseded", "a retry")
   })
 
   it("that was built on a result that lost the race is superseded (prefixCAS)", () => {

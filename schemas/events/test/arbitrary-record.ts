@@ -1,0 +1,44 @@
+import type { Definition } from "@reins/events"
+import fc from "fast-check"
+
+interface ZodDef {
+  readonly type: string
+  readonly innerType?: unknown
+  readonly element?: unknown
+  readonly shape?: Readonly<Record<string, unknown>>
+  readonly entries?: Readonly<Record<string, string>>
+}
+
+/** Any record that fits this definition's zod schema, `type` included. */
+export function recordOf(definition: Definition): fc.Arbitrary<Record<string, unknown>> {
+  return (valueOf(definition.schema, "") as fc.Arbitrary<object>).map((fields) => ({ ...fields, type: definition.type }))
+}
+
+function valueOf(schema: unknown, name: string): fc.Arbitrary<unknown> {
+  const { def } = (schema as { readonly _zod: { readonly def: ZodDef } })._zod
+  switch (def.type) {
+    case "string":
+      if (/(Hash|Digest)$/.test(name)) return fc.string({ unit: fc.constantFrom(..."0123456789abcdef"), minLength: 64, maxLength: 64 })
+      return fc.string({ unit: "binary", minLength: 1, maxLength: 40 })
+    case "boolean":
+      return fc.boolean()
+    case "number":
+      if (name.endsWith("Ms")) return fc.nat({ max: 3650 * 86_400_000 })
+      // avsc takes longs up to here.
+      return fc.integer({ min: name === "maxTokens" ? 1 : 0, max: Number.MAX_SAFE_INTEGER - 1 })
+    case "enum":
+      return fc.constantFrom(...Object.keys(def.entries ?? {}))
+    case "optional":
+      return valueOf(def.innerType, name)
+    case "nullable":
+      return fc.option(valueOf(def.innerType, name))
+    case "array":
+      return fc.array(valueOf(def.element, name), { maxLength: 3 })
+    case "object":
+      return fc.record(Object.fromEntries(Object.entries(def.shape ?? {}).map(([field, inner]) => [field, valueOf(inner, field)])), {
+        noNullPrototype: true,
+      })
+    default:
+      throw new Error(`No arbitrary for zod ${def.type} at ${name}.`)
+  }
+}
