@@ -190,6 +190,7 @@ export class Bench {
 }
 
 /** The whole lines of a JSONL file that someone may be writing. */
+// oxlint-disable-next-line typescript/no-unnecessary-type-parameters -- The caller knows what is written there.
 export function linesOf<T>(file: string): readonly T[] {
   if (!existsSync(file)) return []
   const text = readFileSync(file, "utf8")

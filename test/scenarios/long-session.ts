@@ -279,8 +279,9 @@ function checkRequests({ journal, turns }: Witnesses, log: readonly LoggedRecord
         JSON.parse(previous?.value.content),
         `I8: what the model said in turn ${turn - 1} goes back as it was`,
       )
+      const results = (added[1]?.content ?? []) as readonly { tool_use_id: string }[]
       assert.deepEqual(
-        (added[1]?.content as { tool_use_id: string }[]).map(({ tool_use_id }) => tool_use_id),
+        results.map(({ tool_use_id }) => tool_use_id),
         uses.filter(({ response: { value } }) => value.turn === turn - 1).map(({ id }) => id),
         `I21: the results of turn ${turn - 1} stand in the order of the calls`,
       )
