@@ -15,6 +15,7 @@ const notYet: ReadonlySet<string> = new Set([
   "NOT_COORDINATOR_FOR_GROUP",
   "REQUEST_TIMED_OUT",
   "NOT_CONTROLLER",
+  "NODE_UNREACHABLE",
 ])
 
 /** Something that is not so yet. It counts as an answer, so that the connections stay. */

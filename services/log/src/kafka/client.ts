@@ -263,13 +263,20 @@ export class Connections {
     return answer
   }
 
-  /** A connected broker by its node id. */
+  /** A connected broker by its node id. One that cannot be reached is forgotten until the metadata name it again. */
   async node(nodeId: number): Promise<Broker> {
     if (this.#closed) throw new LogUnavailableError("The connections are closed.")
     const broker = this.#nodes.get(nodeId)
-    if (broker === undefined) throw new LogUnavailableError(`Nobody knows a broker ${nodeId}.`)
-    if (!broker.isConnected()) await broker.connect()
-    return broker
+    if (broker === undefined) throw new NodeUnreachableError(`Nobody knows a broker ${nodeId} at the moment.`)
+    if (broker.isConnected()) return broker
+    try {
+      await broker.connect()
+      return broker
+    } catch (error) {
+      if (this.#nodes.get(nodeId) === broker) this.#nodes.delete(nodeId)
+      discard(broker)
+      throw new NodeUnreachableError(`Broker ${nodeId} cannot be reached: ${asError(error).message}.`, { cause: error })
+    }
   }
 
   async controller(): Promise<Broker> {
@@ -319,6 +326,11 @@ export class Connections {
     }
     throw unavailable(this.#brokers, last)
   }
+}
+
+/** One broker of several cannot be reached, so nothing was sent to it. The connections to the others are none the worse for it. */
+export class NodeUnreachableError extends LogUnavailableError {
+  readonly type = "NODE_UNREACHABLE"
 }
 
 function discard(broker: Broker): void {
@@ -371,7 +383,7 @@ const openSocket: SocketFactory = ({ host, port, ssl, onConnect }) => {
   return socket
 }
 
-/** The type of an error that a broker answered with, or undefined where the trouble is another one (no connection, no answer). */
+/** The type of an error that leaves the connections as they are, mostly what a broker answered; undefined where something was sent and no answer came. */
 export function brokerErrorType(error: unknown): string | undefined {
   if (typeof error !== "object" || error === null) return undefined
   const { name, type } = error as { name?: unknown; type?: unknown }

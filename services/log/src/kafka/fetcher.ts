@@ -17,8 +17,11 @@ export interface Position {
   /** Nothing came although more stands here: ask for it alone, to tell a hole from an answer that was full. */
   alone: boolean
   ended: boolean
-  /** Since when the broker has denied that it exists. */
+  /** Since when the brokers have denied that it exists. */
   missingSince: number | undefined
+  /** It cannot be asked for at the moment, and is tried again then. */
+  heldUntil: number
+  holdMs: number
 }
 
 export interface Reader {
@@ -33,7 +36,14 @@ export interface Reader {
 const longWaitMs = 200
 /** The same while a position waits to be asked for again, and must not wait for the others' answer. */
 const shortWaitMs = 10
+/**
+ * A poll that brings only what the reader has folded at its own acknowledgements is put off a little, longer every time: in a
+ * process that writes what it reads, every append would cost a poll of its own for nothing. Others' records wait so long at most.
+ */
+const pauseMaxMs = 4
+/** Between two tries where no broker answers at all, and where one partition has no leader that answers. */
 const backoffMaxMs = 1000
+const holdMaxMs = 250
 const missingMaxMs = 30_000
 
 interface Poll {
@@ -48,6 +58,9 @@ interface Lane {
   current: Poll | undefined
   /** By connection: whether an abandoned poll is still being answered there. */
   readonly taken: [boolean, boolean]
+  /** How long the next poll is put off, and until when. */
+  pauseMs: number
+  pausedUntil: number
 }
 
 /**
@@ -89,10 +102,13 @@ export class Fetcher {
       alone: false,
       ended: false,
       missingSince: undefined,
+      heldUntil: 0,
+      holdMs: 0,
     }
     this.#positions.add(position)
     // A long poll under way knows nothing of this position. Its answer is not waited for: what it brings is asked for again.
     for (const lane of this.#lanes.values()) {
+      lane.pausedUntil = 0
       if (lane.current?.waiting === true && !lane.taken[1 - lane.current.index]) this.#abandon(lane, lane.current)
     }
     this.#pump()
@@ -151,18 +167,17 @@ export class Fetcher {
 
   #startPolls(connections: Connections): void {
     const byNode = new Map<number, Position[]>()
+    const now = performance.now()
     let short = false
-    let leaderless = false
     for (const position of this.#positions) {
       if (position.busy) {
         short = true
         continue
       }
-      if (this.#inFlight.has(position)) continue
+      if (this.#inFlight.has(position) || position.heldUntil > now) continue
       const node = connections.leader(position.topic, position.partition)
       if (node < 0) {
-        leaderless = true
-        this.#missing(position, "has no leader")
+        this.#hold(position, connections.partitionCount(position.topic) === undefined)
         continue
       }
       const known = byNode.get(node)
@@ -172,10 +187,10 @@ export class Fetcher {
     for (const [node, idle] of byNode) {
       let lane = this.#lanes.get(node)
       if (lane === undefined) {
-        lane = { current: undefined, taken: [false, false] }
+        lane = { current: undefined, taken: [false, false], pauseMs: 0, pausedUntil: 0 }
         this.#lanes.set(node, lane)
       }
-      if (lane.current !== undefined) continue
+      if (lane.current !== undefined || lane.pausedUntil > now) continue
       const alone = idle.find((position) => position.alone)
       const index = lane.taken[0] ? 1 : 0
       const positions = alone === undefined ? inTurn(idle, this.#turn++) : [alone]
@@ -189,7 +204,6 @@ export class Fetcher {
         unknown ? 0 : short ? shortWaitMs : longWaitMs,
       )
     }
-    if (leaderless) this.#rest(undefined)
   }
 
   async #poll(connections: Connections, node: number, lane: Lane, poll: Poll, waitMs: number): Promise<void> {
@@ -221,19 +235,32 @@ export class Fetcher {
         this.#link.drop(connections)
         // The lanes belong to the connections that are gone; their polls are being rejected.
         if (this.#lanes.get(node) === lane) this.#lanes.delete(node)
+        this.#rest(failure)
+        return
       }
-      this.#rest(failure)
+      for (const position of poll.positions) this.#hold(position, false)
+      this.#pump()
       return
     }
     if (!poll.abandoned) {
       this.#backoffMs = 0
-      this.#take(connections, poll, fetched)
+      const news = this.#take(connections, poll, fetched)
+      lane.pauseMs = news ? 0 : Math.min(pauseMaxMs, Math.max(1, lane.pauseMs * 2))
+      if (!news) {
+        lane.pausedUntil = performance.now() + lane.pauseMs
+        setTimeout(() => {
+          lane.pausedUntil = 0
+          this.#pump()
+        }, lane.pauseMs)
+      }
     }
     this.#pump()
   }
 
-  #take(connections: Connections, poll: Poll, fetched: readonly Fetched[]): void {
+  /** Hands on what came. False where all of it was known already. */
+  #take(connections: Connections, poll: Poll, fetched: readonly Fetched[]): boolean {
     let bytes = 0
+    let news = false
     for (const one of fetched) bytes += one.batches.length
     let at = 0
     for (const one of fetched) {
@@ -244,10 +271,12 @@ export class Fetcher {
       }
       if (position === undefined || position.ended) continue
       if (one.errorCode !== 0) {
+        news = true
         this.#trouble(connections, position, one)
         continue
       }
       position.missingSince = undefined
+      position.holdMs = 0
       position.alone = false
       position.target ??= one.lastStableOffset
       if (one.batches.length === 0) {
@@ -259,12 +288,14 @@ export class Fetcher {
         this.#settleCatchUp(position)
         continue
       }
-      this.#deliver(position, one)
-      if (this.#stopped) return
+      if (this.#deliver(position, one)) news = true
+      if (this.#stopped) return news
     }
+    return news || bytes === 0
   }
 
-  #deliver(position: Position, fetched: Fetched): void {
+  /** Hands the records of one answer on; false where the reader has them all. */
+  #deliver(position: Position, fetched: Fetched): boolean {
     let decoded: ReturnType<typeof decodeRecords>
     let told: void | Promise<void> = undefined
     try {
@@ -273,11 +304,12 @@ export class Fetcher {
       if (decoded.records.length > 0) told = this.#reader.records(position.topic, position.partition, decoded.records)
     } catch (error) {
       this.#fail(asError(error))
-      return
+      return true
     }
+    const news = decoded.records.length > 0 || !position.caughtUp
     if (told === undefined) {
       this.#advance(position, decoded.next)
-      return
+      return news
     }
     position.busy = true
     told.then(
@@ -291,6 +323,7 @@ export class Fetcher {
         if (!position.ended) this.#fail(asError(error))
       },
     )
+    return news
   }
 
   #advance(position: Position, next: number): void {
@@ -299,8 +332,12 @@ export class Fetcher {
   }
 
   #skipKnown(position: Position): void {
-    const known = this.#reader.position(position.topic, position.partition)
-    if (known !== undefined && known > position.next) position.next = known
+    try {
+      const known = this.#reader.position(position.topic, position.partition)
+      if (known !== undefined && known > position.next) position.next = known
+    } catch (error) {
+      this.#fail(asError(error))
+    }
   }
 
   /** Says once that a position has caught up. True where the reader ended everything on hearing it. */
@@ -330,18 +367,26 @@ export class Fetcher {
       return
     }
     // Another leader, or the same one not ready yet: ask who leads and go on.
-    this.#stale = true
-    if (errorCode === 3) this.#missing(position, "does not exist")
-    this.#rest(undefined)
+    this.#hold(position, errorCode === 3)
   }
 
-  #missing(position: Position, what: string): void {
+  /** Leaves a position out for a moment; who leads it is asked before it is tried again. */
+  #hold(position: Position, missing: boolean): void {
     const now = performance.now()
-    position.missingSince ??= now
-    this.#stale = true
-    if (what === "does not exist" && now - position.missingSince > missingMaxMs) {
-      this.#fail(new LogUnavailableError(`${position.topic}[${position.partition}] ${what} any more.`))
+    position.holdMs = Math.min(holdMaxMs, Math.max(20, position.holdMs * 2))
+    position.heldUntil = now + position.holdMs
+    if (missing) {
+      position.missingSince ??= now
+      if (now - position.missingSince > missingMaxMs) {
+        this.#fail(new LogUnavailableError(`${position.topic}[${position.partition}] does not exist any more.`))
+        return
+      }
     }
+    setTimeout(() => {
+      position.heldUntil = 0
+      this.#stale = true
+      this.#pump()
+    }, position.holdMs)
   }
 
   /** F3. */
@@ -366,7 +411,9 @@ export class Fetcher {
       this.#pump()
     } catch (error) {
       position.busy = false
-      this.#rest(error)
+      if (brokerErrorType(error) === undefined) this.#rest(error)
+      else this.#hold(position, false)
+      this.#pump()
     }
   }
 

@@ -1,5 +1,5 @@
 import type { PartitionBatch, WriteOutcome } from "../group-commit.ts"
-import { asError, type Connections, defaults, type KafkaOptions, Link } from "./client.ts"
+import { asError, type Connections, defaults, type KafkaOptions, Link, NodeUnreachableError } from "./client.ts"
 import { type Produced, produceExchange } from "./produce.ts"
 
 /**
@@ -81,7 +81,7 @@ export class Producer {
           for (const [at, index] of indexes.entries()) outcomes[index] = outcomeOf(sent[at] as PartitionBatch, produced, at, createTime)
         } catch (error) {
           // The request may have arrived, and may still be carried out. Its connection tells nothing more.
-          this.#link.drop(connections)
+          if (!(error instanceof NodeUnreachableError)) this.#link.drop(connections)
           for (const index of indexes) outcomes[index] = { unknown: asError(error) }
         }
       }),
