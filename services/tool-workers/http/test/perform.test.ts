@@ -60,13 +60,10 @@ async function result(call: Call): Promise<{ text: unknown; isError: boolean }> 
 }
 
 async function failure(call: Call): Promise<ToolError> {
-  try {
-    const { content } = await run(call)
-    assert.fail(`It answered ${content}`)
-  } catch (error) {
-    if (error instanceof ToolError) return error
-    throw error
-  }
+  const outcome = await run(call).catch((error: unknown) => error)
+  if (outcome instanceof ToolError) return outcome
+  assert.ok(outcome instanceof ToolAnswer, String(outcome))
+  return assert.fail(`It answered ${outcome.content}`)
 }
 
 /** A server that answers every request so. */
