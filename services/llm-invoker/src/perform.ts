@@ -25,7 +25,8 @@ export async function perform(
 ): Promise<readonly Draft[]> {
   const { session } = call
   const { claim, attempt, failures, deadlineAt } = session.request
-  const began = performance.now()
+  const { clock } = performing
+  const began = clock.monotonic()
   const timeoutMs = Math.max(1, deadlineAt - session.changedAt)
   performing.abortAfter(timeoutMs)
   const body = requestBody(session.agent, session.conversation)
@@ -35,7 +36,7 @@ export async function perform(
     signal: performing.signal,
     timeoutMs,
   })
-  const durationMs = Math.round(performance.now() - began)
+  const durationMs = Math.round(clock.monotonic() - began)
   measured({ model: session.agent.model, provider: model.provider, seconds: durationMs / 1000, outcome })
   const common = { claim, turn: session.turns, attempt, causedBy: claim }
   if (!("fault" in outcome)) return [{ on: "sessions", event: { type: "model.responded", ...common, ...outcome, durationMs } }]

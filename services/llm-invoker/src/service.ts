@@ -10,6 +10,7 @@ export function llmInvoker(options: {
   readonly model: Model
   readonly metrics: Metrics
   readonly limits?: Partial<InvokerLimits>
+  readonly random?: () => number
 }): Service<ModelCall> {
   const limits = { ...defaultInvokerLimits, ...options.limits }
   const measured: Measured = ({ model, provider, seconds, outcome }) => {
@@ -25,6 +26,6 @@ export function llmInvoker(options: {
     concurrency: limits.concurrency,
     decide: (view) => decide(view, limits),
     giveUp,
-    perform: (call, performing) => perform(call, performing, options.model, measured, Math.random),
+    perform: (call, performing) => perform(call, performing, options.model, measured, options.random ?? Math.random),
   }
 }

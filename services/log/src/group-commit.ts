@@ -40,6 +40,26 @@ interface Lane {
 const batchBytesMax = 768 * 1024
 const batchEntriesMax = 500
 
+/** How a group commit tells time; a simulation gives its own. */
+export interface CommitClock {
+  /** Decides how long a write waits for company when none is in flight. */
+  defer(run: () => void): void
+  /** Milliseconds that never go back. */
+  monotonic(): number
+  /** Calls `run` once after `ms`; the answer cancels it. */
+  after(ms: number, run: () => void): () => void
+}
+
+/** What one callback and what it wakes append leaves together. */
+export const commitClock: CommitClock = {
+  defer: (run) => queueMicrotask(() => queueMicrotask(run)),
+  monotonic: () => performance.now(),
+  after: (ms, run) => {
+    const timer = setTimeout(run, ms)
+    return () => clearTimeout(timer)
+  },
+}
+
 /**
  * Group commit (design rule 9): one write is in flight at a time; what is appended meanwhile leaves together with the next.
  * One write in flight is also what keeps the order (kafkajs reorders concurrent sends). Rule 10 lives here too: an error is an
@@ -47,24 +67,18 @@ const batchEntriesMax = 500
  */
 export class GroupCommit {
   readonly #write: (batches: readonly PartitionBatch[]) => Promise<readonly WriteOutcome[]>
-  readonly #defer: (run: () => void) => void
+  readonly #clock: CommitClock
   readonly #lanes = new Map<string, Lane>()
   #inFlight = false
   #scheduled = false
   #closing = false
   #idle: (() => void) | undefined
-  #timer: NodeJS.Timeout | undefined
+  #cancelTimer: (() => void) | undefined
 
-  /**
-   * `write` answers one outcome per batch, in the order given; it throws only when it cannot say anything about any of them.
-   * `defer` decides how long a write waits for company when none is in flight.
-   */
-  constructor(
-    write: (batches: readonly PartitionBatch[]) => Promise<readonly WriteOutcome[]>,
-    defer: (run: () => void) => void = twoMicrotasks,
-  ) {
+  /** `write` answers one outcome per batch, in the order given; it throws only when it cannot say anything about any of them. */
+  constructor(write: (batches: readonly PartitionBatch[]) => Promise<readonly WriteOutcome[]>, clock: CommitClock = commitClock) {
     this.#write = write
-    this.#defer = defer
+    this.#clock = clock
   }
 
   append(append: Append): Promise<Placed> {
@@ -85,17 +99,17 @@ export class GroupCommit {
 
   /** Sends what waits for at most `graceMs`, then withdraws the rest. */
   async close(graceMs: number): Promise<void> {
-    const deadline = performance.now() + graceMs
-    while (this.#busy() && performance.now() < deadline) {
+    const deadline = this.#clock.monotonic() + graceMs
+    while (this.#busy() && this.#clock.monotonic() < deadline) {
       await Promise.race([
         new Promise<void>((resolve) => {
           this.#idle = resolve
         }),
-        new Promise<void>((resolve) => setTimeout(resolve, 50)),
+        new Promise<void>((resolve) => void this.#clock.after(50, resolve)),
       ])
     }
     this.#closing = true
-    clearTimeout(this.#timer)
+    this.#cancelTimer?.()
     this.#giveUp()
   }
 
@@ -122,7 +136,7 @@ export class GroupCommit {
   #schedule(): void {
     if (this.#scheduled || this.#inFlight) return
     this.#scheduled = true
-    this.#defer(() => {
+    this.#clock.defer(() => {
       this.#scheduled = false
       void this.#flush()
     })
@@ -130,7 +144,7 @@ export class GroupCommit {
 
   async #flush(): Promise<void> {
     if (this.#inFlight || this.#closing) return
-    const now = performance.now()
+    const now = this.#clock.monotonic()
     const taken: { lane: Lane; waiting: Waiting[]; batch: PartitionBatch }[] = []
     let soonest = Number.POSITIVE_INFINITY
     for (const lane of this.#lanes.values()) {
@@ -152,8 +166,8 @@ export class GroupCommit {
     }
     if (taken.length === 0) {
       if (soonest !== Number.POSITIVE_INFINITY) {
-        clearTimeout(this.#timer)
-        this.#timer = setTimeout(() => this.#schedule(), soonest - now)
+        this.#cancelTimer?.()
+        this.#cancelTimer = this.#clock.after(soonest - now, () => this.#schedule())
       } else {
         this.#idle?.()
       }
@@ -199,7 +213,7 @@ export class GroupCommit {
       return
     }
     lane.backoffMs = Math.min(1000, Math.max(20, lane.backoffMs * 2))
-    lane.notBefore = performance.now() + lane.backoffMs
+    lane.notBefore = this.#clock.monotonic() + lane.backoffMs
     const again = waiting.filter((one) => one.append.certainty !== "once")
     for (const one of again) one.sent = true
     lane.queue.unshift(...again)
@@ -214,11 +228,6 @@ export class GroupCommit {
       }
     }
   }
-}
-
-/** What one callback and what it wakes append leaves together. */
-function twoMicrotasks(run: () => void): void {
-  queueMicrotask(() => queueMicrotask(run))
 }
 
 /** Taken back before its first sending it is nowhere; after one whose outcome is unknown it may stand all the same. */

@@ -1,5 +1,5 @@
 export { assign, type Member } from "./assignment.ts"
-export { GroupCommit, type PartitionBatch, type WriteOutcome } from "./group-commit.ts"
+export { type CommitClock, commitClock, GroupCommit, type PartitionBatch, type WriteOutcome } from "./group-commit.ts"
 export {
   type Append,
   AppendRejectedError,

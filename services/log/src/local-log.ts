@@ -1,4 +1,4 @@
-import { GroupCommit, type PartitionBatch, type WriteOutcome } from "./group-commit.ts"
+import { type CommitClock, commitClock, GroupCommit, type PartitionBatch, type WriteOutcome } from "./group-commit.ts"
 import { type Lane, LocalFollowing } from "./local-following.ts"
 import { LocalGroups } from "./local-groups.ts"
 import type { Store } from "./local-store.ts"
@@ -24,6 +24,8 @@ export interface LocalHubOptions {
   readonly now?: () => number
   /** Runs something in a later turn of the event loop; `setImmediate` by default. */
   readonly defer?: (run: () => void) => void
+  /** How a client waits between tries; real time by default. */
+  readonly timers?: Pick<CommitClock, "monotonic" | "after">
   /** Larger records are refused, as a broker refuses them. The default is a broker's own. */
   readonly recordBytesMax?: number
   /** Set where others write to the store beside us: followers then look at it this often. */
@@ -46,6 +48,7 @@ export class LocalHub {
   readonly place: string
   readonly now: () => number
   readonly defer: (run: () => void) => void
+  readonly commitClock: CommitClock
   recordBytesMax: number
   readonly #pollMs: number | undefined
   readonly #lanes = new Map<string, Set<Lane>>()
@@ -56,6 +59,7 @@ export class LocalHub {
     this.store = store
     this.place = options.place
     this.defer = options.defer ?? setImmediate
+    this.commitClock = { ...commitClock, ...options.timers, defer: this.defer }
     this.recordBytesMax = options.recordBytesMax ?? recordBytesMaxDefault
     this.groups = new LocalGroups(this.defer)
     this.now = options.now ?? Date.now
@@ -183,7 +187,7 @@ export class LocalLog implements Log {
     this.#closed = options.closed
     // A local write blocks the event loop, so it waits for its turn: what all sockets that are ready now have to say shares one
     // commit, and a chain of appends cannot keep the loop from its sockets and timers.
-    this.#commit = new GroupCommit(options.write ?? (async (batches) => this.hub.write(batches)), this.hub.defer)
+    this.#commit = new GroupCommit(options.write ?? (async (batches) => this.hub.write(batches)), this.hub.commitClock)
   }
 
   append(append: Append): Promise<Placed> {

@@ -1,4 +1,4 @@
-import type { PartitionBatch, WriteOutcome } from "./group-commit.ts"
+import type { CommitClock, PartitionBatch, WriteOutcome } from "./group-commit.ts"
 import type { LocalFollowing } from "./local-following.ts"
 import { LocalHub, LocalLog } from "./local-log.ts"
 import type { Store, StoredAt, Stretch, StretchLimit } from "./local-store.ts"
@@ -133,6 +133,7 @@ function indexOf(records: readonly LogRecord[], offset: number): number {
 export interface MemoryBrokerOptions {
   readonly now?: () => number
   readonly defer?: (run: () => void) => void
+  readonly timers?: Pick<CommitClock, "monotonic" | "after">
   readonly recordBytesMax?: number
 }
 

@@ -38,6 +38,8 @@ export interface LoopOptions {
   readonly metrics: Metrics
   readonly logger: Logger
   readonly clock?: Clock
+  /** Begins every id that this process makes; random unless given, and then to be unique. */
+  readonly idPrefix?: string
   /** Called when the loop cannot go on; the process should end. */
   readonly failed: (error: Error) => void
   /** Sees every record as it is folded: for the terminal, tests and audits. */
@@ -88,7 +90,7 @@ export class Loop {
   /** Backends that were declared before there was a following to add their topics to. */
   readonly #declaredTooEarly = new Set<string>()
   readonly #assignedAt = new Map<number, number>()
-  readonly #idPrefix = randomBytes(6).toString("hex")
+  readonly #idPrefix: string
   #ids = 0
   #following: Following | undefined
   #declarationsFollowing: Following | undefined
@@ -102,6 +104,7 @@ export class Loop {
   constructor(options: LoopOptions) {
     this.#options = options
     this.#clock = options.clock ?? systemClock
+    this.#idPrefix = options.idPrefix ?? randomBytes(6).toString("hex")
     this.#topics = topicNames(options.prefix)
     this.#time = new LogTime(this.#clock)
     this.#liveness = new Liveness(options.log, this.#clock, options.group, options.instance)
@@ -716,15 +719,16 @@ export class Loop {
     const owned = this.#owned.get(partition)
     const origin = owned === undefined ? { tenant: "default", traceparent: null } : this.#origin(owned, sessionId)
     const began = this.#clock.monotonic()
-    let timer: NodeJS.Timeout | undefined
+    let cancelTimer: (() => void) | undefined
     metrics.inFlight.inc({ service: service.name })
     try {
       const drafts = await (service.perform as NonNullable<AnyService["perform"]>)(work, {
         signal: stop.signal,
         abortAfter: (ms) => {
-          timer ??= setTimeout(() => stop.abort(), ms)
+          cancelTimer ??= this.#clock.after(ms, () => stop.abort())
         },
         ending: () => this.#ending,
+        clock: this.#clock,
         progress: (draft) => void this.#result(partition, sessionId, service, draft, origin, "once").catch(() => undefined),
       })
       for (const draft of drafts) {
@@ -740,7 +744,7 @@ export class Loop {
       // A programmer's error in an effect: the claim stays open, its deadline closes it.
       logger.error({ err: error, sessionId, service: service.name }, "An effect threw; effects say failures as facts.")
     } finally {
-      clearTimeout(timer)
+      cancelTimer?.()
       metrics.inFlight.dec({ service: service.name })
       metrics.performSeconds.observe({ service: service.name }, (this.#clock.monotonic() - began) / 1000)
     }

@@ -1,6 +1,7 @@
 import type { Envelope, SessionEvent, ToolDeclared, ToolEvent } from "@reins/events"
 import type { LogRecord } from "@reins/log"
 import type { Session, ToolCall } from "@reins/session"
+import type { Clock } from "./clock.ts"
 
 /** What a service reads and says, as data: the catalogue, the ACLs and the tests derive from it. */
 export interface Contract {
@@ -78,6 +79,8 @@ export interface Performing {
   abortAfter(ms: number): void
   /** True once the process must end: what was begun may then be left to its successor. */
   readonly ending: () => boolean
+  /** The only clock of an effect. */
+  readonly clock: Clock
   /** Says something on the way; lost if the process dies. */
   progress(draft: Draft): void
 }

@@ -39,10 +39,12 @@ export async function perform(
   if (tool === undefined)
     return failed(new ToolError(`No worker of ${backend} serves a tool ${dispatch.tool}.`, { kind: "not_found", effect: "none" }))
   if (run.is === "reconcile") {
-    const signal = AbortSignal.any([performing.signal, AbortSignal.timeout(Math.max(reconcileMsMin, run.remainingMs))])
-    const said = await Promise.race([reconciled(run, tool, input, me), gaveUp(signal)])
+    const waitMs = Math.max(reconcileMsMin, run.remainingMs)
+    const until = performing.clock.monotonic() + waitMs
+    performing.abortAfter(waitMs)
+    const said = await Promise.race([reconciled(run, tool, input, me), gaveUp(performing)])
     if (said !== null) return say(said)
-    return performing.signal.aborted ? [] : say(outcomeUnknown(run, "asking whether it happened gave no answer"))
+    return performing.clock.monotonic() < until ? [] : say(outcomeUnknown(run, "asking whether it happened gave no answer"))
   }
   if (performing.signal.aborted) {
     // It waited for a place and is no longer wanted here.
@@ -71,7 +73,7 @@ export async function perform(
         },
       }),
   }
-  const outcome = await Promise.race([attempt(tool, input, context), gaveUp(signal)])
+  const outcome = await Promise.race([attempt(tool, input, context), gaveUp(performing)])
   // An aborted run that says nothing is closed by whoever aborted it: the router at the deadline, a successor by class.
   if (outcome === null) return []
   if (outcome instanceof ToolError) return failed(outcome)
@@ -119,9 +121,9 @@ function messageOf(error: unknown): string {
 }
 
 /** Null some time after the abort. */
-function gaveUp(signal: AbortSignal): Promise<null> {
+function gaveUp({ signal, clock }: Performing): Promise<null> {
   return new Promise((resolve) => {
-    signal.addEventListener("abort", () => void setTimeout(() => resolve(null), afterAbortMs).unref(), { once: true })
+    signal.addEventListener("abort", () => void clock.after(afterAbortMs, () => resolve(null)), { once: true })
   })
 }
 

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict"
 import { test } from "node:test"
 import type { EffectClass, ToolEventOf } from "@reins/events"
-import type { Draft, Performing, ToolDraft } from "@reins/runtime"
+import { type Draft, type Performing, systemClock, type ToolDraft } from "@reins/runtime"
 import { z } from "zod"
 import type { Run } from "../src/decide.ts"
 import { defineTool, type Reconciled, type Runnable, ToolAnswer, type ToolContext, ToolError } from "../src/index.ts"
@@ -33,6 +33,7 @@ function performing(stop: AbortController = new AbortController(), ending = fals
     signal: stop.signal,
     abortAfter: (ms) => void setTimeout(() => stop.abort(), ms).unref(),
     ending: () => ending,
+    clock: systemClock,
     progress: (draft) => void said.push(draft),
     said,
   }

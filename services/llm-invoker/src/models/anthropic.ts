@@ -99,7 +99,7 @@ interface ErrorBody {
 
 function apiFault(error: APIError, requestId: string | null): ModelFault {
   const status = error.status ?? null
-  const body = error.error as ErrorBody | undefined
+  const body: ErrorBody | undefined = error.error
   const kind = body?.error?.type ?? (status === null ? "api_error" : `http_${status}`)
   const headers = error.headers
   const asked = retryAfter(headers)
@@ -122,16 +122,28 @@ function apiFault(error: APIError, requestId: string | null): ModelFault {
   }
 }
 
-/** `retry-after-ms`, or `retry-after` in seconds or as an HTTP date (RFC 9110 section 10.2.3), in milliseconds. */
+/**
+ * `retry-after-ms`, or `retry-after` in seconds or as an HTTP date (RFC 9110 section 10.2.3), in milliseconds. Null where nothing was
+ * asked for that makes sense, such as a wait of years.
+ */
 export function retryAfter(headers: Headers | undefined, now: number = Date.now()): number | null {
-  const ms = Number(headers?.get("retry-after-ms") ?? Number.NaN)
-  if (Number.isFinite(ms) && ms >= 0) return Math.ceil(ms)
+  const ms = quantity(headers?.get("retry-after-ms"))
+  if (ms !== null) return sensible(Math.ceil(ms))
   const given = headers?.get("retry-after")
-  if (given === null || given === undefined) return null
-  const seconds = Number(given)
-  if (Number.isFinite(seconds)) return Math.max(0, Math.ceil(seconds * 1000))
-  const date = Date.parse(given)
-  return Number.isNaN(date) ? null : Math.max(0, date - now)
+  const seconds = quantity(given)
+  if (seconds !== null) return sensible(Math.ceil(seconds * 1000))
+  const date = Date.parse(given ?? "")
+  return Number.isNaN(date) ? null : sensible(Math.max(0, date - now))
+}
+
+function quantity(text: string | null | undefined): number | null {
+  return text !== null && text !== undefined && /^\s*\d+(\.\d+)?\s*$/.test(text) ? Number(text) : null
+}
+
+const retryAfterMaxMs = 365 * 86_400_000
+
+function sensible(ms: number): number | null {
+  return ms <= retryAfterMaxMs ? ms : null
 }
 
 function describe(error: unknown): string {
