@@ -4,7 +4,7 @@ import type { Codec } from "@reins/log/codec"
 import type { Hearing, SessionDraft, View } from "@reins/runtime"
 import { heard } from "@reins/session"
 import { intakeLimits } from "./config.ts"
-import { firstIssue, forwardedHeaders, type ReadCommand, readCommand } from "./read-command.ts"
+import { firstIssue, forwardedHeaders, isDeeperThan, type ReadCommand, readCommand } from "./read-command.ts"
 import { resolveAgent } from "./resolve-agent.ts"
 
 /**
@@ -21,7 +21,8 @@ export function hear(
   const home = partitionOf(read.sessionId, context.partitions)
   if (home !== record.partition) {
     const headers = { ...record.headers, [forwardedHeaders.commandId]: read.commandId, [forwardedHeaders.sessionId]: read.sessionId }
-    return { judged: "forward", partition: home, headers, key: read.sessionId }
+    // Unchanged, its key too: what is wrong with it is judged at home, the same wherever it stood first.
+    return { judged: "forward", partition: home, headers, key: record.key ?? read.sessionId }
   }
   const view = viewOf(read.sessionId)
   if (heard(view.session.commands, read.commandId)) return { judged: "known" }
@@ -57,6 +58,9 @@ function judge({ command, sessionId }: ReadCommand, view: View): Judged {
       return { code: "invalid_agent", message: `agent: ${(error as Error).message}` }
     }
     if ("code" in resolved) return resolved
+    const bytes = Buffer.byteLength(JSON.stringify(resolved.agent))
+    if (bytes > intakeLimits.agentMax)
+      return { code: "agent_too_large", message: `/agent: ${bytes} bytes with all its tools; at most ${intakeLimits.agentMax} fit.` }
     const input = command.input === undefined || command.input === null ? null : content(command.input, "input")
     if (input !== null && typeof input !== "string") return input
     return { type: "session.started", agent: resolved.agent, input }
@@ -85,17 +89,17 @@ function judge({ command, sessionId }: ReadCommand, view: View): Judged {
 
 /** Content as a JSON array of blocks, canonical; or what is wrong with it. */
 function content(json: string, field: string): string | { code: string; message: string } {
-  if (json.length > intakeLimits.contentMax)
-    return {
-      code: "content_too_large",
-      message: `/${field}: ${json.length} characters; at most ${intakeLimits.contentMax} fit into one record.`,
-    }
+  const bytes = Buffer.byteLength(json)
+  if (bytes > intakeLimits.contentMax)
+    return { code: "content_too_large", message: `/${field}: ${bytes} bytes; at most ${intakeLimits.contentMax} fit into one record.` }
   let value: unknown
   try {
     value = JSON.parse(json)
   } catch (error) {
     return { code: "invalid_command", message: `/${field}: not JSON: ${(error as Error).message}` }
   }
+  if (isDeeperThan(value, intakeLimits.depthMax))
+    return { code: "invalid_command", message: `/${field}: nests deeper than ${intakeLimits.depthMax}.` }
   const parsed = contentGiven.safeParse(value)
   if (!parsed.success) return { code: "invalid_command", message: `/${field}${firstIssue(parsed.error)}` }
   return canonicalJson(typeof parsed.data === "string" ? [{ type: "text", text: parsed.data }] : parsed.data)

@@ -1,7 +1,8 @@
 import { type Command, commands, type Definition } from "@reins/events"
 import type { LogRecord } from "@reins/log"
 import { type Codec, isJson } from "@reins/log/codec"
-import { type z } from "zod"
+import type { z } from "zod"
+import { intakeLimits } from "./config.ts"
 
 /** A command as it was said, with its ids as given or as they follow from where it stood first. */
 export interface ReadCommand {
@@ -53,6 +54,9 @@ export function readCommand(codec: Codec, record: LogRecord): Read {
     sessionId,
     commandType: commandType.slice(0, 100),
   })
+  for (const name of ["commandId", "sessionId"])
+    if (said[name] !== undefined && said[name] !== null && typeof said[name] !== "string")
+      return reject("invalid_command", `/${name}: must be a string.`)
   if (!idPattern.test(commandId)) return reject("invalid_command", "/commandId: must be 1 to 200 printable ASCII characters without spaces")
   if (record.key !== null && said["sessionId"] !== undefined && said["sessionId"] !== null && record.key !== sessionId) {
     return reject(
@@ -68,9 +72,14 @@ export function readCommand(codec: Codec, record: LogRecord): Read {
     )
   }
   const fields: Record<string, unknown> = { ...said, commandId, sessionId }
-  if (json)
-    for (const name of ["agent", "input", "content"])
-      if (fields[name] !== undefined && fields[name] !== null) fields[name] = JSON.stringify(fields[name])
+  if (json) {
+    for (const name of ["agent", "input", "content"]) {
+      if (fields[name] === undefined || fields[name] === null) continue
+      if (isDeeperThan(fields[name], intakeLimits.depthMax))
+        return reject("invalid_command", `/${name}: nests deeper than ${intakeLimits.depthMax}.`)
+      fields[name] = JSON.stringify(fields[name])
+    }
+  }
   const parsed = definition.schema.safeParse(fields)
   if (!parsed.success) return reject("invalid_command", firstIssue(parsed.error))
   return { command: { ...parsed.data, type: definition.type } as unknown as Command, commandId, sessionId }
@@ -80,6 +89,12 @@ export function readCommand(codec: Codec, record: LogRecord): Read {
 export function firstIssue(error: z.ZodError): string {
   const issue = error.issues[0]
   return issue === undefined ? "invalid" : `/${issue.path.join("/")}: ${issue.message}`
+}
+
+/** Whether a value of JSON nests deeper than this; it looks no further than that. */
+export function isDeeperThan(value: unknown, depth: number): boolean {
+  if (typeof value !== "object" || value === null) return false
+  return depth === 0 || Object.values(value).some((item) => isDeeperThan(item, depth - 1))
 }
 
 function text(value: unknown): string | null {

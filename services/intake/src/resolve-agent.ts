@@ -1,7 +1,7 @@
 import { type Agent, agentGiven, canonicalJson, defaultLimits, type Tool, type ToolDeclared, type ToolGiven } from "@reins/events"
 import { Ajv2020 } from "ajv/dist/2020.js"
 import { intakeLimits } from "./config.ts"
-import { firstIssue } from "./read-command.ts"
+import { firstIssue, isDeeperThan } from "./read-command.ts"
 
 export type Resolved = { readonly agent: Agent } | { readonly code: string; readonly message: string }
 
@@ -13,7 +13,10 @@ const ownFields = new Set(["model", "messages", "max_tokens", "system", "tools",
  * by name and backend alone takes what its worker declared. The first thing that is wrong is said with its place.
  */
 export function resolveAgent(json: string, declaration: (backend: string, tool: string) => ToolDeclared | undefined): Resolved {
-  const parsed = agentGiven.safeParse(JSON.parse(json))
+  const value: unknown = JSON.parse(json)
+  if (isDeeperThan(value, intakeLimits.depthMax))
+    return { code: "invalid_agent", message: `agent: nests deeper than ${intakeLimits.depthMax}.` }
+  const parsed = agentGiven.safeParse(value)
   if (!parsed.success) return { code: "invalid_agent", message: `agent${firstIssue(parsed.error)}` }
   const given = parsed.data
   const taken = Object.keys(given.params).find((name) => ownFields.has(name))
@@ -34,8 +37,9 @@ export function resolveAgent(json: string, declaration: (backend: string, tool: 
   }
   return {
     agent: {
-      name: given.name,
-      model: given.model,
+      // Half a surrogate pair would be another character once it went through UTF-8, and the session another after a replay.
+      name: given.name.toWellFormed(),
+      model: given.model.toWellFormed(),
       system: given.system === undefined ? null : canonicalJson(given.system),
       maxTokens: given.maxTokens,
       tools,
@@ -68,12 +72,12 @@ function resolveTool(tool: ToolGiven, place: string, declared: ToolDeclared | un
   if (fault !== null) return invalid(`${place}/inputSchema: ${fault}`)
   return {
     name: tool.name,
-    description: tool.description ?? declared.description,
+    description: (tool.description ?? declared.description)?.toWellFormed() ?? null,
     backend: tool.backend,
     effect: tool.effect ?? declared.effect,
     timeoutMs: tool.timeoutMs ?? (declared.tool === "*" ? intakeLimits.toolTimeoutMs : declared.timeoutMs),
     inputSchema: canonicalJson(inputSchema),
-    sideEffects: tool.sideEffects ?? declared.sideEffects,
+    sideEffects: (tool.sideEffects ?? declared.sideEffects)?.toWellFormed() ?? null,
     settings: tool.http === undefined ? null : canonicalJson(tool.http),
     claims: declared.claims,
     encoding: declared.encoding,
@@ -102,19 +106,12 @@ const judgedMax = 2000
 function judgeSchema(schema: Record<string, unknown>, text: string): string | null {
   if (text.length > intakeLimits.schemaMax)
     return `the schema is ${text.length} characters long; at most ${intakeLimits.schemaMax} are compiled.`
-  if (depthOf(schema) > intakeLimits.schemaDepthMax) return `the schema nests deeper than ${intakeLimits.schemaDepthMax}.`
+  if (isDeeperThan(schema, intakeLimits.schemaDepthMax)) return `the schema nests deeper than ${intakeLimits.schemaDepthMax}.`
   if (schema["type"] !== "object") return `the schema of a tool's arguments has "type": "object".`
   try {
-    new Ajv2020({ strict: false, validateFormats: false, logger: false }).compile(schema)
-    return null
+    const validate = new Ajv2020({ strict: false, validateFormats: false, logger: false }).compile(schema)
+    return "$async" in validate ? "the schema is checked at once: $async has no place in it." : null
   } catch (error) {
     return `the schema does not compile: ${(error as Error).message}`
   }
-}
-
-function depthOf(value: unknown): number {
-  if (typeof value !== "object" || value === null) return 0
-  let deepest = 0
-  for (const item of Object.values(value)) deepest = Math.max(deepest, depthOf(item))
-  return deepest + 1
 }

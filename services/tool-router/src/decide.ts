@@ -12,7 +12,8 @@ export function decide(view: View, limits: RouterLimits): readonly Say[] {
   const { session } = view
   if (session.phase === "absent") return cancelClosed(view)
   if (session.breach !== null && session.phase !== "parked" && session.phase !== "ended") {
-    return [onSession("park", { type: "session.parked", code: "unreadable_response", message: session.breach })]
+    const code = session.phase === "idle" ? "unusable_start" : "unreadable_response"
+    return [onSession("park", { type: "session.parked", code, message: session.breach })]
   }
   if (session.phase === "parked") return []
   const intents: Say[] = []

@@ -132,7 +132,8 @@ export function retryAfter(headers: Headers | undefined, now: number = Date.now(
   const given = headers?.get("retry-after")
   const seconds = quantity(given)
   if (seconds !== null) return sensible(Math.ceil(seconds * 1000))
-  const date = Date.parse(given ?? "")
+  // Every form of an HTTP date begins with the day of the week; Date.parse would also make a date of "-5".
+  const date = /^[A-Za-z]/.test(given ?? "") ? Date.parse(given ?? "") : Number.NaN
   return Number.isNaN(date) ? null : sensible(Math.max(0, date - now))
 }
 

@@ -1,0 +1,397 @@
+import assert from "node:assert/strict"
+import { describe, it } from "node:test"
+import type { Intent } from "@reins/runtime"
+import { type Sight, saidIn, viewOf } from "@reins/runtime/testing"
+import { digestOf, requestBodyHash, type Session } from "@reins/session"
+import { agent, given, type Story, text, tool, toolUse } from "@reins/session/testing"
+import { defaultInvokerLimits } from "../src/config.ts"
+import { decide, giveUp, type ModelCall } from "../src/decide.ts"
+
+const limits = { ...defaultInvokerLimits, deadlineMs: 60_000, failuresMax: 3, attemptsMax: 5 }
+const add = tool("add")
+
+/** The invoker's decision on a story, as a process sees it. */
+function invoker(sight: Sight = {}): (story: Story) => readonly Intent<ModelCall>[] {
+  return (story) => decide(viewOf(story, sight), limits)
+}
+
+function quiet(intents: readonly Intent<ModelCall>[]): void {
+  assert.deepEqual(intents, [])
+}
+
+/** Exactly one fact, and no effect. */
+function says(fields: object): (intents: readonly Intent<ModelCall>[]) => void {
+  return (intents) => {
+    assert.equal(intents.filter(({ do: what }) => what === "perform").length, 0)
+    const said = saidIn(intents)
+    assert.equal(said.length, 1, JSON.stringify(intents))
+    assert.partialDeepStrictEqual(said[0], fields)
+  }
+}
+
+function wakes(at: number): (intents: readonly Intent<ModelCall>[]) => void {
+  return (intents) => assert.deepEqual(intents, [{ do: "wake", at }])
+}
+
+const asked = (story: Story): Story => story.started(agent([add])).requested()
+const failed = (story: Story): Story => asked(story).modelFailed({ retryAfterMs: 2000 })
+
+describe("whose turn it is", () => {
+  it("nobody's, in a session that was never started, has ended, is parked, or is about to be", () => {
+    given(() => undefined)
+      .when(invoker())
+      .then(quiet)
+    given((story) => asked(story).ended())
+      .when(invoker())
+      .then(quiet)
+    given((story) => story.started().parked())
+      .when(invoker())
+      .then(quiet)
+    given((story) => asked(story).responded([], { content: "no JSON" }))
+      .when(invoker())
+      .then(quiet)
+  })
+
+  it("a person's, while an idle session waits for input", () => {
+    given((story) => story.started(agent(), { input: null }))
+      .when(invoker())
+      .then(quiet)
+    given((story) =>
+      asked(story)
+        .responded([text("Done.")])
+        .idled(),
+    )
+      .when(invoker())
+      .then(quiet)
+  })
+
+  it("the tools', while a call is open", () => {
+    const called = (story: Story): Story => asked(story).responded([toolUse("a", "add"), toolUse("b", "add")])
+    given(called).when(invoker()).then(quiet)
+    given((story) => called(story).dispatched("a").completed("a").dispatched("b"))
+      .when(invoker())
+      .then(quiet)
+  })
+
+  it("the model's, with everything that waits and the digest and hash of exactly that", () => {
+    given((story) =>
+      story
+        .started(agent([add]))
+        .message("Two.")
+        .message("Three."),
+    )
+      .when(invoker())
+      .then((intents, story) => {
+        says({ type: "model.requested", turn: 1, attempt: 1, takes: 3, replaces: null, instance: "llm-invoker-1", deadlineMs: 60_000 })(
+          intents,
+        )
+        const [said] = saidIn(intents)
+        // What it says is what the fold accepts, and what it then asks has the hash that it said.
+        story.tell({ ...story.draft((s) => s.requested()), ...said } as never)
+        assert.equal(story.verdict, "accepted")
+        assert.ok(said?.type === "model.requested")
+        assert.equal(said.conversationDigest, digestOf(story.known.conversation))
+        assert.equal(said.bodyHash, requestBodyHash(story.known.agent, story.known.conversation))
+      })
+  })
+
+  it("the model's again, once all its calls are answered, or where it paused", () => {
+    const done = (story: Story): Story =>
+      asked(story)
+        .responded([toolUse("a", "add")])
+        .dispatched("a")
+        .completed("a")
+    given((story) => done(story).message("More."))
+      .when(invoker())
+      .then((intents, story) => says({ type: "model.requested", turn: 2, takes: 1, causedBy: story.known.response })(intents))
+    given((story) => asked(story).responded([text("…")], { stopReason: "pause_turn" }))
+      .when(invoker())
+      .then(says({ type: "model.requested", turn: 2, takes: 0 }))
+  })
+
+  it("over, for the reason that the turn ended with", () => {
+    given((story) => asked(story).responded([text("Done.")]))
+      .when(invoker())
+      .then(says({ type: "session.idled", turn: 1, reason: "end_turn", message: null }))
+    given((story) => asked(story).responded([text("So")], { stopReason: "max_tokens" }))
+      .when(invoker())
+      .then(says({ type: "session.idled", reason: "max_tokens" }))
+    given((story) => asked(story).interrupted())
+      .when(invoker())
+      .then(says({ type: "session.idled", reason: "interrupted" }))
+  })
+
+  it("decided the same however often it is asked, under one key", () => {
+    given(failed)
+      .when((story) => [
+        invoker()(story),
+        invoker()(story),
+        invoker({ now: story.now + 2000 })(story),
+        invoker({ now: story.now + 2500 })(story),
+      ])
+      .then(([first, again, due, later]) => {
+        assert.deepEqual(again, first)
+        assert.deepEqual(later, due)
+      })
+  })
+})
+
+describe("limits", () => {
+  const limited = (fields: object) =>
+    agent([add], { limits: { turns: 50, toolCalls: 50, outputTokens: 50_000, wallClockMs: 600_000, ...fields } })
+  const turn = (story: Story): Story =>
+    story
+      .requested()
+      .responded([text("Done.")])
+      .idled()
+      .message("More.")
+
+  it("of turns, tokens, time and tool calls end the turn before the model is asked, in words", () => {
+    given((story) => turn(story.started(limited({ turns: 1 }))))
+      .when(invoker())
+      .then(says({ type: "session.idled", turn: 1, reason: "limit_reached", message: "The session has had its 1 turns." }))
+    given((story) => turn(story.started(limited({ outputTokens: 31 }))))
+      .when(invoker())
+      .then(says({ type: "session.idled", reason: "limit_reached", message: "The session has used 31 of its 31 output tokens." }))
+    given((story) => story.started(limited({})))
+      .when((story) => invoker({ now: story.known.startedAt + 600_000 })(story))
+      .then(says({ type: "session.idled", reason: "limit_reached", message: "The session began more than 600000 ms ago." }))
+    given((story) =>
+      asked(story)
+        .responded([toolUse("a", "add")])
+        .refused("a", { code: "quota_exceeded" }),
+    )
+      .when(invoker())
+      .then(says({ type: "session.idled", reason: "limit_reached" }))
+  })
+
+  it("let the last of what is allowed pass", () => {
+    given((story) => turn(story.started(limited({ turns: 2 }))))
+      .when(invoker())
+      .then(says({ type: "model.requested", turn: 2 }))
+    given((story) => turn(story.started(limited({ outputTokens: 32 }))))
+      .when(invoker())
+      .then(says({ type: "model.requested" }))
+    given((story) => story.started(limited({})))
+      .when((story) => invoker({ now: story.known.startedAt + 599_999 })(story))
+      .then(says({ type: "model.requested" }))
+  })
+
+  it("are said once: what it says is accepted, and then it is quiet until something new is said", () => {
+    given((story) => turn(story.started(limited({ turns: 1 }))))
+      .when((story) => {
+        const [said] = saidIn(invoker()(story))
+        story.tell({ ...story.draft((s) => s.idled()), ...said } as never)
+        assert.equal(story.verdict, "accepted")
+        return invoker()(story)
+      })
+      .then((intents, story) => {
+        quiet(intents)
+        story.message("Please.")
+        says({ type: "session.idled", reason: "limit_reached", causedBy: story.last.eventId })(invoker()(story))
+      })
+  })
+})
+
+describe("asking", () => {
+  it("stands on the own claim as read back, once, with the session as the claim left it", () => {
+    given(asked)
+      .when(invoker())
+      .then((intents, story) => {
+        const session = story.session
+        assert.ok(session.phase === "awaiting-model")
+        assert.deepEqual(intents, [
+          { do: "wake", at: session.request.deadlineAt + limits.deadlineMarginMs + 1 },
+          { do: "perform", key: session.request.claim, work: { session }, stoppedBy: story.sessionId },
+        ])
+      })
+  })
+
+  it("never happens on a claim that is not read back, or that another reads as its own", () => {
+    const performs = (intents: readonly Intent<ModelCall>[]): boolean => intents.some((intent) => intent.do === "perform")
+    given((story) => story.started())
+      .when((story) => {
+        const settled = story.session
+        story.requested()
+        return invoker({ settled })(story)
+      })
+      .then((intents) => assert.equal(performs(intents), false))
+    given(asked)
+      .when(invoker({ instance: "llm-invoker-2" }))
+      .then((intents) => assert.equal(performs(intents), false))
+    given(asked)
+      .when(invoker({ group: "another" }))
+      .then((intents) => assert.equal(performs(intents), false))
+  })
+
+  it("never happens after the deadline, after a failure, or where the claim was taken over", () => {
+    const performs = (intents: readonly Intent<ModelCall>[]): boolean => intents.some((intent) => intent.do === "perform")
+    given(asked)
+      .when((story) => {
+        const { session } = story
+        assert.ok(session.phase === "awaiting-model")
+        return [invoker({ now: session.request.deadlineAt })(story), invoker({ now: session.request.deadlineAt + 1 })(story)]
+      })
+      .then(([at, after]) => assert.deepEqual([performs(at ?? []), performs(after ?? [])], [true, false]))
+    given(failed)
+      .when(invoker())
+      .then((intents) => assert.equal(performs(intents), false))
+    given((story) => asked(story).requested({ instance: "llm-invoker-2" }))
+      .when(invoker())
+      .then((intents) => assert.equal(performs(intents), false))
+  })
+
+  it("of an old claim does not go on while a newer one is on its way", () => {
+    // Read back: ours, open. On its way: the answer. It still may be under way here; nothing else is said.
+    given(asked)
+      .when((story) => {
+        const settled: Session = story.session
+        story.responded([text("Done.")])
+        return invoker({ settled })(story)
+      })
+      .then((intents) => assert.partialDeepStrictEqual(saidIn(intents), [{ type: "session.idled", reason: "end_turn" }]))
+  })
+})
+
+describe("a failed attempt", () => {
+  it("is tried again after its time, not before", () => {
+    given(failed)
+      .when((story) => invoker({ now: story.now + 1999 })(story))
+      .then((intents, story) => wakes(story.now + 2000)(intents))
+    given(failed)
+      .when((story) => invoker({ now: story.now + 2000 })(story))
+      .then((intents, story) => {
+        says({ type: "model.requested", turn: 1, attempt: 2, takes: 0, replaces: null })(intents)
+        story.tell({ ...story.draft((s) => s.requested()), ...saidIn(intents)[0] } as never)
+        assert.equal(story.verdict, "accepted")
+      })
+  })
+
+  it("that no retry mends ends the turn at once, with what the provider said", () => {
+    given((story) => asked(story).modelFailed({ kind: "authentication_error", retryable: false, message: "invalid x-api-key" }))
+      .when(invoker())
+      .then(says({ type: "session.idled", reason: "model_error", message: "invalid x-api-key" }))
+    given((story) => asked(story).modelFailed({ kind: "request_too_large", retryable: false }))
+      .when(invoker())
+      .then(says({ type: "session.idled", reason: "context_window_exceeded" }))
+  })
+
+  it("is the last after so many failures, or attempts of any kind", () => {
+    given((story) => {
+      asked(story)
+      for (let n = 1; n < limits.failuresMax; n++) story.modelFailed({ retryAfterMs: 0 }).requested()
+      story.modelFailed({ message: "Overloaded" })
+    })
+      .when(invoker())
+      .then(says({ type: "session.idled", reason: "retries_exhausted", message: "Overloaded" }))
+    given((story) => {
+      asked(story)
+      for (let n = 1; n < limits.attemptsMax; n++) story.modelFailed({ kind: "given_up", retryAfterMs: 0 }).requested()
+      story.modelFailed({ kind: "given_up", retryAfterMs: 0 })
+    })
+      .when(invoker())
+      .then(says({ type: "session.idled", reason: "retries_exhausted" }))
+  })
+
+  it("that was given up counts for nothing: the next is due at once", () => {
+    given((story) => {
+      asked(story)
+      for (let n = 1; n < limits.failuresMax; n++) story.modelFailed({ kind: "given_up", retryAfterMs: 0 }).requested()
+      story.modelFailed({ kind: "given_up", retryAfterMs: 0 })
+    })
+      .when(invoker())
+      .then(says({ type: "model.requested", attempt: limits.failuresMax + 1 }))
+  })
+
+  it("is counted anew in the next turn", () => {
+    given((story) =>
+      failed(story)
+        .requested()
+        .responded([text("Done.")])
+        .idled()
+        .message("More.")
+        .requested()
+        .modelFailed(),
+    )
+      .when((story) => story.session)
+      .then((session) => assert.ok(session.phase === "awaiting-model" && session.request.failures === 1))
+  })
+})
+
+describe("an open claim of another", () => {
+  it("is waited for while its instance is a member", () => {
+    given(asked)
+      .when(invoker({ instance: "llm-invoker-2" }))
+      .then((intents, story) => {
+        const { session } = story
+        assert.ok(session.phase === "awaiting-model")
+        wakes(session.request.deadlineAt + limits.deadlineMarginMs + 1)(intents)
+      })
+  })
+
+  it("is taken over, by name, once its instance is gone", () => {
+    given(asked)
+      .when(invoker({ instance: "llm-invoker-2", gone: ["llm-invoker-1"] }))
+      .then((intents, story) => {
+        const { session } = story
+        assert.ok(session.phase === "awaiting-model")
+        says({ type: "model.requested", turn: 1, attempt: 2, takes: 0, replaces: session.request.claim, instance: "llm-invoker-2" })(
+          intents,
+        )
+        story.tell({ ...story.draft((s) => s.requested()), ...saidIn(intents)[0] } as never)
+        assert.equal(story.verdict, "accepted")
+      })
+  })
+
+  it("is not taken over for ever: a request that ends every process that makes it ends the turn", () => {
+    given((story) => {
+      asked(story)
+      for (let n = 1; n < limits.attemptsMax; n++) story.requested({ instance: `gone-${n}` })
+    })
+      .when(invoker({ gone: [`gone-${limits.attemptsMax - 1}`] }))
+      .then(says({ type: "model.failed", kind: "abandoned", retryable: false, attempt: limits.attemptsMax }))
+  })
+
+  it("that hangs, and lives, is closed after its deadline and a margin", () => {
+    const after = (ms: number) => (story: Story) => {
+      const { session } = story
+      assert.ok(session.phase === "awaiting-model")
+      return invoker({ instance: "llm-invoker-2", now: session.request.deadlineAt + ms })(story)
+    }
+    given(asked)
+      .when(after(limits.deadlineMarginMs))
+      .then((intents) => assert.deepEqual(saidIn(intents), []))
+    given(asked)
+      .when(after(limits.deadlineMarginMs + 1))
+      .then((intents, story) => {
+        says({ type: "model.failed", kind: "deadline", retryable: true, turn: 1, attempt: 1 })(intents)
+        story.tell({ ...story.draft((s) => s.modelFailed()), ...saidIn(intents)[0] } as never)
+        assert.equal(story.verdict, "accepted")
+      })
+  })
+})
+
+describe("giving up", () => {
+  it("says so for the own claim that has not begun, and for nothing else", () => {
+    given(asked)
+      .when((story) => giveUp(viewOf(story)))
+      .then((drafts, story) => {
+        assert.equal(drafts.length, 1)
+        assert.partialDeepStrictEqual(drafts[0], {
+          on: "sessions",
+          event: { type: "model.failed", kind: "given_up", retryable: true, retryAfterMs: 0 },
+        })
+        story.tell({ ...story.draft((s) => s.modelFailed()), ...drafts[0]?.event } as never)
+        assert.equal(story.verdict, "accepted")
+      })
+    given(asked)
+      .when((story) => giveUp(viewOf(story, { begun: [story.last.eventId] })))
+      .then((drafts) => assert.deepEqual(drafts, []))
+    given(asked)
+      .when((story) => giveUp(viewOf(story, { instance: "llm-invoker-2" })))
+      .then((drafts) => assert.deepEqual(drafts, []))
+    given(failed)
+      .when((story) => giveUp(viewOf(story)))
+      .then((drafts) => assert.deepEqual(drafts, []))
+  })
+})
