@@ -76,6 +76,8 @@ if (import.meta.main) {
       if (sure.length > 0) tell({ kind: "sure", since, at: last, partitions: sure })
       since = at
       sure = seen
+      // The first look after a stop is the one that matters: it must not take what it had for its own.
+      if (at - last > pauseMs && sure.length > 0) tell({ kind: "sure", since: at, at, partitions: sure })
     } else if (at - since > 500 && sure.length > 0) {
       // Told in pieces, so that a killed process has told nearly all.
       tell({ kind: "sure", since, at, partitions: sure })
