@@ -27,7 +27,7 @@ export async function perform(
   const { claim, attempt, failures, deadlineAt } = session.request
   const { clock } = performing
   const began = clock.monotonic()
-  const timeoutMs = Math.max(1, deadlineAt - session.changedAt)
+  const timeoutMs = Math.max(1, deadlineAt - performing.now())
   performing.abortAfter(timeoutMs)
   const body = requestBody(session.agent, session.conversation)
   const outcome = await model.ask({

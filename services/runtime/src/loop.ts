@@ -729,6 +729,7 @@ export class Loop {
         },
         ending: () => this.#ending,
         clock: this.#clock,
+        now: () => this.#time.now(),
         progress: (draft) => void this.#result(partition, sessionId, service, draft, origin, "once").catch(() => undefined),
       })
       for (const draft of drafts) {

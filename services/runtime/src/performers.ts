@@ -11,6 +11,7 @@ export class Performers {
   readonly #begun = new Set<string>()
   readonly #waiting: Waiting[] = []
   readonly #stops = new Map<string, Set<AbortController>>()
+  readonly #stoppedAhead = new Set<string>()
   #running = 0
 
   constructor(concurrency: number) {
@@ -37,8 +38,9 @@ export class Performers {
     else this.#waiting.push(waiting)
   }
 
-  /** Aborts the effects that this stops. */
+  /** Aborts the effects that this stops; one that waits for a place begins aborted, so that it says so. */
   stop(tag: string): void {
+    for (const waiting of this.#waiting) if (waiting.stoppedBy === tag) this.#stoppedAhead.add(waiting.key)
     for (const controller of this.#stops.get(tag) ?? []) controller.abort()
   }
 
@@ -82,9 +84,10 @@ export class Performers {
     }
   }
 
-  #run({ begin, stoppedBy }: Waiting): void {
+  #run({ key, begin, stoppedBy }: Waiting): void {
     this.#running++
     const controller = new AbortController()
+    if (this.#stoppedAhead.delete(key)) controller.abort()
     const controllers = this.#stops.get(stoppedBy) ?? new Set()
     controllers.add(controller)
     this.#stops.set(stoppedBy, controllers)

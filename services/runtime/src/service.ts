@@ -81,6 +81,8 @@ export interface Performing {
   readonly ending: () => boolean
   /** The only clock of an effect. */
   readonly clock: Clock
+  /** Log time. */
+  now(): number
   /** Says something on the way; lost if the process dies. */
   progress(draft: Draft): void
 }

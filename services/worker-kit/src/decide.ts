@@ -7,8 +7,6 @@ export interface Run {
   readonly call: ToolCall
   /** The eventId of the claim it stands on; null where the class needs none. */
   readonly claim: string | null
-  /** Until its deadline, from the decision. */
-  readonly remainingMs: number
 }
 
 /** The calls of this backend: claimed, run, taken over by class (design section 5). Pure. */
@@ -85,7 +83,7 @@ export function claimed(view: Pick<View, "group" | "instance">, call: ToolCall, 
 
 function perform(view: View, call: ToolCall, is: Run["is"], standing: string | null, tag: string): Intent<Run> {
   const key = is === "run" ? (standing ?? tag) : `ask/${standing}`
-  return { do: "perform", key, stoppedBy: tag, work: { is, call, claim: standing, remainingMs: Math.max(0, call.deadlineAt - view.now) } }
+  return { do: "perform", key, stoppedBy: tag, work: { is, call, claim: standing } }
 }
 
 /** A result with nothing in it yet. */

@@ -20,6 +20,8 @@ export async function perform(
   me: { readonly group: string; readonly instance: string },
 ): Promise<readonly Draft[]> {
   const { backend } = serves
+  // It may have waited for a place since it was decided on.
+  const remainingMs = run.call.deadlineAt - performing.now()
   const say = (event: ToolDraft): readonly Draft[] => [{ on: "tools", backend, event }]
   const base = finished(run.call, run.claim)
   const { dispatch } = run.call
@@ -39,7 +41,7 @@ export async function perform(
   if (tool === undefined)
     return failed(new ToolError(`No worker of ${backend} serves a tool ${dispatch.tool}.`, { kind: "not_found", effect: "none" }))
   if (run.is === "reconcile") {
-    const waitMs = Math.max(reconcileMsMin, run.remainingMs)
+    const waitMs = Math.max(reconcileMsMin, remainingMs)
     const until = performing.clock.monotonic() + waitMs
     performing.abortAfter(waitMs)
     const said = await Promise.race([reconciled(run, tool, input, me), gaveUp(performing)])
@@ -52,7 +54,7 @@ export async function perform(
     return failed(new ToolError(`${dispatch.tool} was stopped before it began.`, { kind, effect: "none", retryAfterMs: 0 }))
   }
   const { signal } = performing
-  performing.abortAfter(Math.max(1, run.remainingMs))
+  performing.abortAfter(Math.max(1, remainingMs))
   const context: ToolContext = {
     sessionId: run.call.sessionId,
     toolUseId: run.call.toolUseId,

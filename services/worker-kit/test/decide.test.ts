@@ -15,7 +15,7 @@ test("a pure or idempotent call runs as soon as its dispatch is read back", () =
     const { key, stoppedBy, work } = effectOf(given(dispatched(effect)).decide(me, { now: beganAt + 2000 }))
     assert.equal(key, `${sessionId}/toolu_1/1`)
     assert.equal(stoppedBy, key)
-    assert.deepEqual([work.is, work.claim, work.remainingMs], ["run", null, 3000])
+    assert.deepEqual([work.is, work.claim], ["run", null])
     assert.equal(work.call.dispatch?.arguments, '{"id":"17"}')
   }
 })

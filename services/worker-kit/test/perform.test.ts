@@ -19,7 +19,7 @@ function runOf(
   const topic = given(dispatched(effect, over.dispatch), ...(claim === null ? [] : [claim]))
   const call = topic.fold.get("sesn_1", "toolu_1")
   assert.ok(call)
-  return { is: over.is ?? "run", call, claim: claim?.eventId ?? null, remainingMs: over.remainingMs ?? deadlineMs }
+  return { is: over.is ?? "run", call: { ...call, deadlineAt: over.remainingMs ?? deadlineMs }, claim: claim?.eventId ?? null }
 }
 
 interface Watched extends Performing {
@@ -34,6 +34,8 @@ function performing(stop: AbortController = new AbortController(), ending = fals
     abortAfter: (ms) => void setTimeout(() => stop.abort(), ms).unref(),
     ending: () => ending,
     clock: systemClock,
+    // The deadlines of these runs are what remains.
+    now: () => 0,
     progress: (draft) => void said.push(draft),
     said,
   }
@@ -295,5 +297,8 @@ test("a call that is closed already is not performed", async () => {
   const topic = given(dispatched("pure"), finished(null))
   const call = topic.fold.get("sesn_1", "toolu_1")
   assert.ok(call?.dispatch === null && call.deadlineAt > beganAt)
-  assert.equal(await outcome({ is: "run", call, claim: null, remainingMs: 1000 }, { run: () => assert.fail("It ran.") }), undefined)
+  assert.equal(
+    await outcome({ is: "run", call: { ...call, deadlineAt: 1000 }, claim: null }, { run: () => assert.fail("It ran.") }),
+    undefined,
+  )
 })
