@@ -31,7 +31,7 @@ function onCall(view: View, backend: string, call: ToolCall | undefined, ahead: 
   if (!needsClaim(dispatch.effect)) {
     // The dispatch, read back, is the claim.
     const stands = call?.dispatch != null && call.attempt === ahead.attempt
-    return stands && inTime ? [perform(view, call, "run", null, id)] : []
+    return stands && inTime ? [perform(call, "run", null, id)] : []
   }
   if (ahead.claim === null) return inTime ? [claim(view, backend, ahead, null)] : []
   const standing = call?.claim
@@ -39,14 +39,14 @@ function onCall(view: View, backend: string, call: ToolCall | undefined, ahead: 
   if (standing.instance === view.instance && standing.group === view.group) {
     // Nothing starts after its deadline; saying so is better than leaving the router to wonder.
     if (!inTime && !view.begun(standing.claim)) return [say(backend, `overdue/${standing.claim}`, notBegun(call, standing.claim))]
-    return [perform(view, call, "run", standing.claim, id)]
+    return [perform(call, "run", standing.claim, id)]
   }
   if (!view.gone(standing.group, standing.instance)) return []
   switch (dispatch.effect) {
     case "keyed":
       return inTime ? [claim(view, backend, call, standing.claim)] : []
     case "queryable":
-      return [perform(view, call, "reconcile", standing.claim, id)]
+      return [perform(call, "reconcile", standing.claim, id)]
     case "pure":
     case "idempotent":
     case "unsafe":
@@ -81,7 +81,7 @@ export function claimed(view: Pick<View, "group" | "instance">, call: ToolCall, 
   }
 }
 
-function perform(view: View, call: ToolCall, is: Run["is"], standing: string | null, tag: string): Intent<Run> {
+function perform(call: ToolCall, is: Run["is"], standing: string | null, tag: string): Intent<Run> {
   const key = is === "run" ? (standing ?? tag) : `ask/${standing}`
   return { do: "perform", key, stoppedBy: tag, work: { is, call, claim: standing } }
 }
