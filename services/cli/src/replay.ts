@@ -1,4 +1,4 @@
-import { type SessionEvent, topicNames } from "@reins/events"
+import { type SessionEvent, type SessionEventOf, topicNames } from "@reins/events"
 import { bodyVersion, conversationMessages, requestBody, type Session, sha256Hex, summarize } from "@reins/session"
 import { CliError } from "./fail.ts"
 import { iso, notFound, readerOf, reading } from "./open.ts"
@@ -8,14 +8,16 @@ interface CheckedRequest {
   readonly turn: number
   readonly attempt: number
   readonly recorded: string
-  readonly rebuilt: string
+  /** Null where the fold does not accept the request, so that there is nothing to rebuild it from. */
+  readonly rebuilt: string | null
   readonly same: boolean
   readonly bytes: number
 }
 
 /**
  * Rebuilds a session and every model request of it from the log; nothing is executed. With `check`, the SHA-256 of each rebuilt body is
- * compared with the one recorded before the call, and a difference is exit code 6.
+ * compared with the one recorded before the call, and a difference is exit code 6. A request whose answer stands in the log was made, so it
+ * was accepted then: where the fold does not accept it now, something before it was changed, which is a difference too.
  */
 export async function replay(
   sessionId: string,
@@ -27,16 +29,26 @@ export async function replay(
   await reading(async (opened, config) => {
     const reader = await readerOf(opened, config, sessionId)
     const requests: CheckedRequest[] = []
+    const refused = new Map<string, CheckedRequest>()
     let last: { body: string } | undefined
     await reader.read({
       tools: false,
       ...(to === undefined ? {} : { to }),
       each: (record, session) => {
-        if (record.type !== "model.requested" || record.verdict !== "accepted" || record.topic !== topicNames(config.prefix).sessions)
+        if (record.value === null || record.topic !== topicNames(config.prefix).sessions) return
+        const event = record.value as unknown as SessionEvent
+        if (event.type === "model.responded") {
+          const request = refused.get(event.claim)
+          if (request !== undefined) requests.push(request)
+        }
+        if (event.type !== "model.requested") return
+        if (record.verdict !== "accepted") {
+          refused.set(event.eventId, checked(event, record.offset, null))
           return
+        }
         const body = rebuilt(session)
         last = { body }
-        requests.push(checked(record.value as unknown as SessionEvent, record.offset, body))
+        requests.push(checked(event, record.offset, body))
       },
     })
     const summary = summarize(reader.session, iso)
@@ -46,9 +58,10 @@ export async function replay(
       const conversation = reader.session.phase === "absent" ? [] : conversationMessages(reader.session.conversation)
       process.stdout.write(`${JSON.stringify({ session: summary, requests, conversation }, null, 2)}\n`)
     } else if (options.check === true) {
-      for (const { offset, turn, attempt, recorded, same, bytes } of requests) {
+      for (const { offset, turn, attempt, recorded, rebuilt, same, bytes } of requests) {
+        const place = `turn ${turn}${attempt > 1 ? `, attempt ${attempt}` : ""}  offset ${offset}  sha256 ${recorded}`
         process.stdout.write(
-          `${same ? "same" : "DIFFERS"}  turn ${turn}${attempt > 1 ? `, attempt ${attempt}` : ""}  offset ${offset}  sha256 ${recorded}  ${bytes} bytes\n`,
+          `${same ? "same" : "DIFFERS"}  ${place}  ${rebuilt === null ? "does not stand on what the log says before it" : `${bytes} bytes`}\n`,
         )
       }
       process.stdout.write(`${requests.length} requests rebuilt, ${wrong.length} differ. State digest ${summary.digest}\n`)
@@ -70,9 +83,8 @@ function rebuilt(session: Session): string {
   return requestBody(session.agent, session.conversation)
 }
 
-function checked(event: SessionEvent, offset: number, body: string): CheckedRequest {
-  if (event.type !== "model.requested") throw new Error(`${event.type} is no request.`)
-  const hash = sha256Hex(body)
+function checked(event: SessionEventOf<"model.requested">, offset: number, body: string | null): CheckedRequest {
+  const hash = body === null ? null : sha256Hex(body)
   return {
     offset,
     turn: event.turn,
@@ -80,6 +92,6 @@ function checked(event: SessionEvent, offset: number, body: string): CheckedRequ
     recorded: event.bodyHash,
     rebuilt: hash,
     same: hash === event.bodyHash,
-    bytes: Buffer.byteLength(body),
+    bytes: body === null ? 0 : Buffer.byteLength(body),
   }
 }

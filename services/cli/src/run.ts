@@ -146,6 +146,15 @@ async function follow({ config, log, codec, sessionId, agent, prompt, timeoutMs,
     },
     failed: (error) => refuse(error),
   })
+  // A second one does not wait: by then nobody listens any more, and the process ends as the system has it.
+  const interrupted = (): void =>
+    refuse(
+      new CliError(
+        130,
+        `Interrupted. The session ${sessionId} stands in the log${config.kafka === null ? " and goes on with the next `reins run` or `reins dev`" : " and goes on"}.`,
+      ),
+    )
+  process.once("SIGINT", interrupted)
   const timers: NodeJS.Timeout[] = []
   if (timeoutMs !== undefined)
     timers.push(
@@ -178,6 +187,7 @@ async function follow({ config, log, codec, sessionId, agent, prompt, timeoutMs,
     return await outcome
   } finally {
     for (const timer of timers) clearTimeout(timer)
+    process.off("SIGINT", interrupted)
     await following.stop()
   }
 }
