@@ -65,6 +65,7 @@ function performing(fields: Partial<Performing> = {}): Performing & { readonly a
   return {
     aborts,
     clock: stoppedClock(),
+    now: () => 1_795_000_000_002,
     signal: new AbortController().signal,
     abortAfter: (ms) => void aborts.push(ms),
     ending: () => false,
