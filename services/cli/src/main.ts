@@ -1,5 +1,6 @@
 import { version } from "@reins/runtime"
 import { Command } from "commander"
+import { dlqList, dlqSettle, dlqShow } from "./dlq.ts"
 import { events } from "./events.ts"
 import { fail } from "./fail.ts"
 import { replay } from "./replay.ts"
@@ -65,6 +66,19 @@ program
 const topics = program.command("topics").description("the topics of the log")
 topics.command("apply").description("create what is missing, verify what stands").option("--json").action(apply)
 topics.command("describe").option("--json").action(describe)
+const dlq = program.command("dlq").description("the dead letters: records that nobody could read")
+dlq.command("list").option("--json").option("--all", "also those retried or dropped").action(dlqList)
+dlq.command("show").argument("<offset>").action(dlqShow)
+dlq
+  .command("retry")
+  .description("send it back to where it came from, bytes untouched")
+  .argument("<offset>")
+  .action((offset: string) => dlqSettle(offset, "retried"))
+dlq
+  .command("drop")
+  .description("note that it is of no use")
+  .argument("<offset>")
+  .action((offset: string) => dlqSettle(offset, "dropped"))
 
 try {
   await program.parseAsync(process.argv)

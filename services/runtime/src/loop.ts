@@ -14,6 +14,7 @@ import { type Codec, type Decoded, decodeRecord, encodeToolJson } from "@reins/l
 import type { Session, Verdict } from "@reins/session"
 import type { Logger } from "pino"
 import { type Clock, LogTime, systemClock } from "./clock.ts"
+import { deadLetterOf } from "./dead-letters.ts"
 import { Declarations } from "./declarations.ts"
 import { Liveness } from "./liveness.ts"
 import type { Metrics } from "./metrics.ts"
@@ -402,32 +403,15 @@ export class Loop {
     this.#bury(record, service.name, decoded.reason, decoded.message)
   }
 
-  /** Puts a record into the dead letters: bytes untouched, coordinates and reason in the headers (design rule 16). */
+  /** Puts a record into the dead letters (design rule 16). */
   #bury(record: LogRecord, service: string, reason: string, message: string): void {
     const { log, logger } = this.#options
     logger.error(
       { topic: record.topic, partition: record.partition, offset: record.offset, reason },
       `A record was put into the dead letters: ${message}`,
     )
-
     log
-      .append({
-        topic: this.#topics.deadLetters,
-        partition: 0,
-        key: () => record.key,
-        value: record.value,
-        headers: {
-          ...record.headers,
-          "dlq.topic": record.topic,
-          "dlq.partition": String(record.partition),
-          "dlq.offset": String(record.offset),
-          "dlq.timestamp": String(record.timestamp),
-          "dlq.service": service,
-          "dlq.reason": reason,
-          "dlq.message": message,
-        },
-        certainty: "always",
-      })
+      .append(deadLetterOf(this.#topics, record, service, reason, message))
       .catch((error: unknown) => logger.error({ err: error }, "A dead letter could not be written."))
   }
 

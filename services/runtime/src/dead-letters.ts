@@ -1,0 +1,102 @@
+import { randomBytes } from "node:crypto"
+import type { TopicNames } from "@reins/events"
+import type { Append, Log, LogRecord } from "@reins/log"
+
+// Dead letters are a topic like any other: a record that nobody could read, bytes untouched, with its coordinates and the reason in headers.
+// What became of one is said by a later record of the same topic: `dlq.settles` names the offset, `dlq.as` says how.
+
+export type Settled = "retried" | "dropped"
+
+export interface DeadLetter {
+  /** Where it stands among the dead letters. */
+  readonly offset: number
+  readonly buriedAt: number
+  readonly topic: string
+  readonly partition: number
+  readonly originalOffset: number
+  readonly service: string
+  readonly reason: string
+  readonly message: string
+  readonly key: string | null
+  readonly value: Uint8Array | null
+  /** The headers that it had where it came from. */
+  readonly headers: Readonly<Record<string, string>>
+  readonly settled: Settled | null
+}
+
+/** The dead letter of a record. */
+export function deadLetterOf(names: TopicNames, record: LogRecord, service: string, reason: string, message: string): Append {
+  return {
+    topic: names.deadLetters,
+    partition: 0,
+    key: () => record.key,
+    value: record.value,
+    headers: {
+      ...record.headers,
+      "dlq.topic": record.topic,
+      "dlq.partition": String(record.partition),
+      "dlq.offset": String(record.offset),
+      "dlq.timestamp": String(record.timestamp),
+      "dlq.service": service,
+      "dlq.reason": reason,
+      "dlq.message": message,
+    },
+    certainty: "always",
+  }
+}
+
+/** All dead letters that stand, oldest first, with what became of them. */
+export async function readDeadLetters(log: Log, names: TopicNames): Promise<readonly DeadLetter[]> {
+  const letters = new Map<number, DeadLetter>()
+  for await (const records of log.replay(names.deadLetters, 0, 0)) {
+    for (const { offset, timestamp, key, value, headers } of records) {
+      const settles = headers["dlq.settles"]
+      if (settles !== undefined) {
+        const letter = letters.get(Number(settles))
+        if (letter !== undefined)
+          letters.set(letter.offset, { ...letter, settled: headers["dlq.as"] === "retried" ? "retried" : "dropped" })
+        continue
+      }
+      letters.set(offset, {
+        offset,
+        buriedAt: timestamp,
+        topic: headers["dlq.topic"] ?? "",
+        partition: Number(headers["dlq.partition"]),
+        originalOffset: Number(headers["dlq.offset"]),
+        service: headers["dlq.service"] ?? "",
+        reason: headers["dlq.reason"] ?? "",
+        message: headers["dlq.message"] ?? "",
+        key,
+        value,
+        headers: Object.fromEntries(Object.entries(headers).filter(([name]) => !name.startsWith("dlq."))),
+        settled: null,
+      })
+    }
+  }
+  return [...letters.values()]
+}
+
+/** Sends a dead letter back to where it came from, as it was, and notes that. Its reader judges it anew. */
+export async function retryDeadLetter(log: Log, names: TopicNames, letter: DeadLetter): Promise<void> {
+  await log.append({
+    topic: letter.topic,
+    partition: letter.partition,
+    key: () => letter.key,
+    value: letter.value,
+    headers: { ...letter.headers, "dlq.retry-of": `${letter.topic}/${letter.partition}/${letter.originalOffset}` },
+    certainty: "always",
+  })
+  await settleDeadLetter(log, names, letter, "retried")
+}
+
+/** Notes what became of a dead letter; the record itself stays until its topic's retention. */
+export async function settleDeadLetter(log: Log, names: TopicNames, letter: DeadLetter, as: Settled): Promise<void> {
+  await log.append({
+    topic: names.deadLetters,
+    partition: 0,
+    key: () => `settled/${letter.offset}/${randomBytes(4).toString("hex")}`,
+    value: null,
+    headers: { "dlq.settles": String(letter.offset), "dlq.as": as },
+    certainty: "always",
+  })
+}
