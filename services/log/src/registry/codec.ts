@@ -130,13 +130,13 @@ export function isJson(value: Uint8Array): boolean {
 }
 
 /**
- * Reads a record of a topic of this family: Avro, and on `tools.*` also a JSON object, for workers without our kit.
+ * Reads a record of a topic of this family: Avro, and from workers also a JSON object, so that they need no kit and no schema.
  * What comes back fits its schema.
  */
 export function decodeRecord(codec: Codec, family: Family, record: LogRecord): Decoded {
   if (record.key === null) return { ok: false, reason: "null_key", message: `A record of ${record.topic} needs a key.` }
   const value = record.value as Uint8Array
-  if (family === "tools" && isJson(value)) return decodeToolJson(record)
+  if ((family === "tools" || family === "declarations") && isJson(value)) return decodeJson(family, record)
   const decoded = codec.decode(value)
   if (decoded.ok && decoded.definition.family !== family) {
     return { ok: false, reason: "wrong_topic", message: `${decoded.definition.recordName} does not belong on ${record.topic}.` }
@@ -144,45 +144,62 @@ export function decodeRecord(codec: Codec, family: Family, record: LogRecord): D
   return decoded
 }
 
-/** What a worker may leave out of a JSON result. */
-const toolDefaults: Readonly<Record<string, unknown>> = {
-  tenant: "default",
-  by: "worker",
-  causedBy: null,
-  traceparent: null,
-  claim: null,
-  outcome: "completed",
-  content: null,
-  isError: false,
-  kind: null,
-  message: null,
-  effect: "done",
-  retryAfterMs: null,
-  replaces: null,
+/** What a worker may leave out of its JSON. */
+const leftOut: Readonly<Record<"tools" | "declarations", Readonly<Record<string, unknown>>>> = {
+  tools: {
+    tenant: "default",
+    by: "worker",
+    causedBy: null,
+    traceparent: null,
+    claim: null,
+    outcome: "completed",
+    content: null,
+    isError: false,
+    kind: null,
+    message: null,
+    effect: "done",
+    retryAfterMs: null,
+    replaces: null,
+  },
+  declarations: {
+    description: null,
+    inputSchema: '{"type":"object"}',
+    effect: "unsafe",
+    timeoutMs: 60_000,
+    sideEffects: null,
+    claims: false,
+    encoding: "json",
+  },
 }
+
+/** Fields that hold JSON as text in Avro, and plain JSON in JSON. */
+const plainJson = ["arguments", "settings", "inputSchema"]
 
 /** A tool fact as JSON, for backends that declare `encoding: json`: arguments and settings stand in it as plain JSON. */
 export function encodeToolJson(event: ToolEvent): Uint8Array {
   const plain: Record<string, unknown> = { ...event }
-  for (const name of ["arguments", "settings"]) if (typeof plain[name] === "string") plain[name] = JSON.parse(plain[name])
+  for (const name of plainJson) if (typeof plain[name] === "string") plain[name] = JSON.parse(plain[name])
   return Buffer.from(JSON.stringify(plain))
 }
 
-function decodeToolJson(record: LogRecord): Decoded {
+function decodeJson(family: "tools" | "declarations", record: LogRecord): Decoded {
   let given: Record<string, unknown>
   try {
     given = JSON.parse(Buffer.from(record.value as Uint8Array).toString("utf8")) as Record<string, unknown>
   } catch (error) {
     return { ok: false, reason: "undecodable", message: `The value is not JSON: ${(error as Error).message}` }
   }
-  const definition = definitions.find((one) => one.family === "tools" && one.type === given["type"])
+  const definition = definitions.find((one) => one.family === family && one.type === given["type"])
   if (definition === undefined)
-    return { ok: false, reason: "unknown_type", message: `No fact of a tool topic has the type ${JSON.stringify(given["type"] ?? null)}.` }
-  for (const name of ["arguments", "settings"])
-    if (typeof given[name] === "object" && given[name] !== null) given[name] = canonicalJson(given[name])
+    return {
+      ok: false,
+      reason: "unknown_type",
+      message: `Nothing said on ${record.topic} has the type ${JSON.stringify(given["type"] ?? null)}.`,
+    }
+  for (const name of plainJson) if (typeof given[name] === "object" && given[name] !== null) given[name] = canonicalJson(given[name])
   const content = given["content"]
   const filled = {
-    ...toolDefaults,
+    ...leftOut[family],
     eventId: `${record.topic}/${record.partition}/${record.offset}`,
     at: record.timestamp,
     ...given,
