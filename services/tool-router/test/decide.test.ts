@@ -1,0 +1,582 @@
+import assert from "node:assert/strict"
+import { describe, it } from "node:test"
+import type { EffectClass, SessionEvent } from "@reins/events"
+import type { Draft, Intent } from "@reins/runtime"
+import { type Sight, saidIn, viewOf } from "@reins/runtime/testing"
+import { allDone, sha256Hex } from "@reins/session"
+import { agent, given, type Story, tool, toolUse } from "@reins/session/testing"
+import { defaultRouterLimits } from "../src/config.ts"
+import { decide } from "../src/decide.ts"
+
+const limits = defaultRouterLimits
+const addSchema = '{"type":"object","properties":{"n":{"type":"integer"}},"required":["n"],"additionalProperties":false}'
+const tools = [
+  tool("add", { inputSchema: addSchema, settings: '{"precision":2}' }),
+  tool("look", { effect: "idempotent", encoding: "json", backend: "python" }),
+  tool("book", { effect: "keyed", backend: "http" }),
+  tool("ask", { effect: "queryable", backend: "http" }),
+  tool("refund", { effect: "unsafe", backend: "http", sideEffects: "moves money back" }),
+]
+const toolOf: Readonly<Record<EffectClass, string>> = { pure: "add", idempotent: "look", keyed: "book", queryable: "ask", unsafe: "refund" }
+
+function router(sight: Sight = {}): (story: Story) => readonly Intent[] {
+  return (story) => decide(viewOf(story, sight), limits)
+}
+
+function quiet(intents: readonly Intent[]): void {
+  assert.deepEqual(intents, [])
+}
+
+/** Exactly these facts, in this order. */
+function says(...facts: readonly object[]): (intents: readonly Intent[]) => void {
+  return (intents) => {
+    assert.equal(said(intents).length, facts.length, JSON.stringify(intents))
+    assert.partialDeepStrictEqual(said(intents), facts)
+  }
+}
+
+function said(intents: readonly Intent[]): readonly Draft["event"][] {
+  return saidIn(intents)
+}
+
+/** Whether the fold takes what the router says. */
+function assertAccepted(story: Story, intents: readonly Intent[]): void {
+  for (const intent of intents) {
+    assert.ok(intent.do === "append" && intent.on === "sessions")
+    const envelope = {
+      eventId: `said_${story.records.length}`,
+      sessionId: story.sessionId,
+      tenant: "default",
+      at: 0,
+      by: "tool-router@test",
+      traceparent: null,
+    }
+    story.tell({ ...intent.event, ...envelope, causedBy: intent.event.causedBy ?? null } as SessionEvent)
+    assert.equal(story.verdict, "accepted", intent.event.type)
+  }
+}
+
+/** A session whose model asked for these tools, as toolu_0, toolu_1 … */
+function called(...uses: readonly (readonly [string, unknown])[]): (story: Story) => Story {
+  return (story) =>
+    story
+      .started(agent(tools))
+      .requested()
+      .responded(uses.map(([name, input], n) => toolUse(`toolu_${n}`, name, input)))
+}
+
+const one = called(["add", { n: 1 }])
+
+describe("whether there is something to route", () => {
+  it("there is not, where no call is open", () => {
+    given(() => undefined)
+      .when(router())
+      .then(quiet)
+    given((story) => story.started(agent(tools)))
+      .when(router())
+      .then(quiet)
+    given((story) => story.started(agent(tools)).requested())
+      .when(router())
+      .then(quiet)
+    given((story) => one(story).dispatched("toolu_0").completed("toolu_0"))
+      .when(router())
+      .then(quiet)
+    given((story) => one(story).interrupted())
+      .when(router())
+      .then(quiet)
+    given((story) => one(story).ended())
+      .when(router())
+      .then(quiet)
+    given((story) => one(story).parked())
+      .when(router())
+      .then(quiet)
+  })
+
+  it("there is not, in a response that was cut off", () => {
+    given((story) =>
+      story
+        .started(agent(tools))
+        .requested()
+        .responded([toolUse("toolu_0", "add", {})], { stopReason: "max_tokens" }),
+    )
+      .when(router())
+      .then(quiet)
+  })
+
+  it("a session that a record broke is parked", () => {
+    given((story) => story.started(agent(tools)).requested().responded([], { content: "no JSON" }))
+      .when(router())
+      .then((intents, story) => {
+        says({ type: "session.parked", code: "unreadable_response" })(intents)
+        assertAccepted(story, intents)
+        quiet(router()(story))
+      })
+    given((story) => story.started(agent(tools, { params: "no JSON" })))
+      .when(router())
+      .then(says({ type: "session.parked", code: "unusable_start" }))
+  })
+})
+
+describe("a call that the model asked for", () => {
+  it("is dispatched: what, where, of which class, until when, under which key", () => {
+    given(called(["refund", { id: "17" }]))
+      .when(router())
+      .then((intents, story) => {
+        says({
+          type: "tool-call.dispatched",
+          toolUseId: "toolu_0",
+          tool: "refund",
+          attempt: 1,
+          backend: "http",
+          effect: "unsafe",
+          deadlineMs: 5000,
+          idempotencyKey: `${story.sessionId}/toolu_0`,
+          argumentsHash: sha256Hex('{"id":"17"}'),
+          sideEffects: "moves money back",
+          causedBy: story.known.response,
+        })(intents)
+        assertAccepted(story, intents)
+      })
+  })
+
+  it("is dispatched in parallel with the others of its response", () => {
+    given(called(["add", { n: 1 }], ["refund", {}], ["look", {}]))
+      .when(router())
+      .then((intents, story) => {
+        assert.deepEqual(
+          said(intents).map((event) => "toolUseId" in event && event.toolUseId),
+          ["toolu_0", "toolu_1", "toolu_2"],
+        )
+        assertAccepted(story, intents)
+      })
+  })
+
+  it("is refused, in words, where there is no such tool", () => {
+    given(called(["subtract", {}]))
+      .when(router())
+      .then((intents, story) => {
+        says({
+          type: "tool-call.refused",
+          code: "unknown_tool",
+          message: "There is no tool subtract. There are: add, look, book, ask, refund.",
+        })(intents)
+        assertAccepted(story, intents)
+        assert.ok(allDone(story.known.calls))
+      })
+    given((story) =>
+      story
+        .started(agent([]))
+        .requested()
+        .responded([toolUse("toolu_0", "add")]),
+    )
+      .when(router())
+      .then(says({ type: "tool-call.refused", message: "There is no tool add. This agent has no tools." }))
+  })
+
+  it("is refused, with a pointer to what is wrong, where its arguments do not fit", () => {
+    given(called(["add", { n: "1" }], ["add", {}], ["add", { n: 1, m: 2 }]))
+      .when(router())
+      .then((intents) => {
+        says(
+          {
+            type: "tool-call.refused",
+            code: "invalid_arguments",
+            message: "The arguments of add do not fit its schema: /n must be integer.",
+          },
+          { message: "The arguments of add do not fit its schema: / must have required property 'n'." },
+          { message: "The arguments of add do not fit its schema: / must NOT have additional properties: m." },
+        )(intents)
+      })
+  })
+
+  it("is refused where it must not run twice and its workers do not claim", () => {
+    for (const effect of ["pure", "idempotent", "keyed", "queryable", "unsafe"] as const) {
+      given((story) =>
+        story
+          .started(agent([tool("it", { effect, claims: false })]))
+          .requested()
+          .responded([toolUse("toolu_0", "it")]),
+      )
+        .when(router())
+        .then(
+          effect === "queryable" || effect === "unsafe"
+            ? says({ type: "tool-call.refused", code: "unauthorized" })
+            : says({ type: "tool-call.dispatched" }),
+        )
+    }
+  })
+
+  it("is refused where the session has made its calls; refused calls and further attempts are not charged", () => {
+    const allowed = { turns: 50, toolCalls: 2, outputTokens: 1_000_000, wallClockMs: 600_000 }
+    given((story) =>
+      story
+        .started(agent(tools, { limits: allowed }))
+        .requested()
+        .responded([toolUse("a", "add", { n: 1 }), toolUse("b", "add", {}), toolUse("c", "add", { n: 2 }), toolUse("d", "add", { n: 3 })]),
+    )
+      .when(router())
+      .then((intents, story) => {
+        says(
+          { type: "tool-call.dispatched", toolUseId: "a" },
+          { type: "tool-call.refused", toolUseId: "b", code: "invalid_arguments" },
+          { type: "tool-call.dispatched", toolUseId: "c" },
+          {
+            type: "tool-call.refused",
+            toolUseId: "d",
+            code: "quota_exceeded",
+            message: "The session has made its 2 tool calls. add was not run.",
+          },
+        )(intents)
+        assertAccepted(story, intents)
+        assert.ok(story.known.limitReached)
+        story.failed("a", { retryAfterMs: 0 })
+        says({ type: "tool-call.dispatched", toolUseId: "a", attempt: 2 })(
+          router()(story).filter((intent) => intent.do === "append" && intent.on === "sessions"),
+        )
+      })
+  })
+})
+
+describe("a dispatch", () => {
+  it("goes to its backend only once the decision is read back", () => {
+    given(one)
+      .when((story) => {
+        const settled = story.session
+        story.dispatched("toolu_0")
+        return router({ settled })(story)
+      })
+      .then(quiet)
+  })
+
+  it("is built from the accepted record, in the encoding of its backend, and goes once", () => {
+    given((story) => one(story).dispatched("toolu_0"))
+      .when(router())
+      .then((intents, story) => {
+        const { state } = story.call("toolu_0")
+        assert.ok(state.is === "dispatched")
+        assert.partialDeepStrictEqual(intents, [
+          {
+            do: "append",
+            on: "tools",
+            backend: "function",
+            encoding: "avro",
+            event: {
+              type: "tool-call.dispatched",
+              toolUseId: "toolu_0",
+              tool: "add",
+              attempt: 1,
+              effect: "pure",
+              idempotencyKey: `${story.sessionId}/toolu_0`,
+              arguments: '{"n":1}',
+              deadlineAt: state.deadlineAt,
+              sessionOffset: state.offset,
+              settings: '{"precision":2}',
+              causedBy: state.eventId,
+            },
+          },
+          { do: "wake", at: state.deadlineAt + 1 },
+        ])
+        story.sent("toolu_0")
+        assert.deepEqual(router()(story), [{ do: "wake", at: state.deadlineAt + 1 }])
+      })
+    given((story) => called(["look", {}])(story).dispatched("toolu_0"))
+      .when(router())
+      .then((intents) => assert.partialDeepStrictEqual(intents[0], { backend: "python", encoding: "json" }))
+  })
+
+  it("is not sent after its deadline", () => {
+    for (const [effect, name] of Object.entries(toolOf)) {
+      given((story) => called([name, name === "add" ? { n: 1 } : {}])(story).dispatched("toolu_0"))
+        .when((story) => router({ now: story.now + 5001 })(story))
+        .then((intents) => assert.ok(!said(intents).some(({ type }) => type === "tool-call.dispatched"), effect))
+    }
+  })
+
+  it("of the next attempt goes out although the topic knows the one before", () => {
+    given((story) =>
+      one(story).dispatched("toolu_0").sent("toolu_0").finished("toolu_0").failed("toolu_0", { retryAfterMs: 0 }).dispatched("toolu_0"),
+    )
+      .when(router())
+      .then((intents) => assert.partialDeepStrictEqual(said(intents), [{ type: "tool-call.dispatched", attempt: 2 }]))
+  })
+})
+
+const out = (name: string) => (story: Story) =>
+  called([name, name === "add" ? { n: 1 } : {}])(story)
+    .dispatched("toolu_0")
+    .sent("toolu_0")
+
+describe("what a worker says of a call", () => {
+  it("that it is done closes it with the result as the model will read it", () => {
+    given((story) => out("add")(story).finished("toolu_0", { content: '"17"', isError: true }))
+      .when(router())
+      .then((intents, story) => {
+        says({ type: "tool-call.completed", toolUseId: "toolu_0", attempt: 1, content: '"17"', isError: true })(intents)
+        assertAccepted(story, intents)
+        quiet(router()(story))
+      })
+  })
+
+  it("counts also after the deadline, as long as the call is open", () => {
+    given((story) => out("refund")(story).claimed("toolu_0").finished("toolu_0"))
+      .when((story) => router({ now: story.now + 60_000 })(story))
+      .then(says({ type: "tool-call.completed" }))
+  })
+
+  it("is checked: what is no content for a model, or too much of it, fails the call, which is not run again", () => {
+    for (const [content, kind] of [
+      [null, "malformed_output"],
+      ["no JSON", "malformed_output"],
+      ["17", "malformed_output"],
+      ['{"a":1}', "malformed_output"],
+      ["[1]", "malformed_output"],
+      [JSON.stringify("x".repeat(limits.resultMax)), "output_too_large"],
+    ] as const) {
+      given((story) => out("add")(story).finished("toolu_0", { content }))
+        .when(router())
+        .then((intents, story) => {
+          says({ type: "tool-call.failed", kind, effect: "done", retryAfterMs: null })(intents)
+          assertAccepted(story, intents)
+          assert.ok(allDone(story.known.calls))
+        })
+    }
+    given((story) => out("add")(story).finished("toolu_0", { content: '[{"type":"image","source":{}}]' }))
+      .when(router())
+      .then(says({ type: "tool-call.completed", content: '[{"type":"image","source":{}}]' }))
+  })
+
+  it("that nobody knows is told in its words, and never run again", () => {
+    given((story) =>
+      out("refund")(story).claimed("toolu_0").finished("toolu_0", { outcome: "unknown", content: null, message: "The worker died." }),
+    )
+      .when(router())
+      .then((intents, story) => {
+        says({ type: "tool-call.outcome-unknown", message: "The worker died." })(intents)
+        assertAccepted(story, intents)
+        quiet(router()(story))
+      })
+  })
+
+  const failing = { outcome: "failed", content: null, kind: "unavailable", message: "503", retryAfterMs: 400 } as const
+
+  it("that it failed is tried again by class: what must not run twice only where nothing happened", () => {
+    for (const [effect, name] of Object.entries(toolOf)) {
+      for (const happened of ["none", "maybe", "done"] as const) {
+        const again = happened === "none" || (effect !== "unsafe" && effect !== "queryable")
+        given((story) => {
+          out(name)(story)
+          if (effect !== "pure" && effect !== "idempotent") story.claimed("toolu_0")
+          return story.finished("toolu_0", { ...failing, effect: happened })
+        })
+          .when(router())
+          .then((intents, story) => {
+            says({ type: "tool-call.failed", kind: "unavailable", message: "503", effect: happened, retryAfterMs: again ? 400 : null })(
+              intents,
+            )
+            assertAccepted(story, intents)
+            assert.equal(allDone(story.known.calls), !again, `${effect}, ${happened}`)
+          })
+      }
+    }
+  })
+
+  it("that it failed and is not to be tried again is told to the model", () => {
+    given((story) => out("add")(story).finished("toolu_0", { ...failing, effect: "none", retryAfterMs: null }))
+      .when(router())
+      .then(says({ type: "tool-call.failed", retryAfterMs: null }))
+  })
+
+  it("that it failed is tried again only so often; that it was given up, always", () => {
+    const worn = (kind: string) => (story: Story) => {
+      one(story)
+      for (let n = 1; n < limits.failuresMax; n++) story.dispatched("toolu_0").failed("toolu_0", { retryAfterMs: 0 })
+      return story
+        .dispatched("toolu_0")
+        .sent("toolu_0")
+        .finished("toolu_0", { ...failing, effect: "none", kind })
+    }
+    given(worn("unavailable"))
+      .when(router())
+      .then(says({ type: "tool-call.failed", attempt: limits.failuresMax, retryAfterMs: null }))
+    given(worn("given_up"))
+      .when(router())
+      .then(says({ type: "tool-call.failed", kind: "given_up", retryAfterMs: 400 }))
+  })
+
+  it("is waited for before the next attempt begins", () => {
+    given((story) => one(story).dispatched("toolu_0").failed("toolu_0", { retryAfterMs: 400 }))
+      .when((story) => [router({ now: story.now + 399 })(story), router({ now: story.now + 400 })(story)] as const)
+      .then(([before, at], story) => {
+        assert.deepEqual(before, [{ do: "wake", at: story.now + 400 }])
+        says({ type: "tool-call.dispatched", attempt: 2, causedBy: story.known.response })(at)
+      })
+  })
+
+  it("of an attempt that is not the open one changes nothing", () => {
+    given((story) => out("add")(story).timedOut("toolu_0", { retryAfterMs: 0 }).dispatched("toolu_0").finished("toolu_0", { attempt: 1 }))
+      .when((story) => said(router()(story)))
+      .then((facts) =>
+        assert.deepEqual(
+          facts.map(({ type }) => type),
+          ["tool-call.dispatched"],
+        ),
+      )
+  })
+})
+
+describe("a deadline", () => {
+  const overdue = (story: Story): readonly Intent[] => {
+    const { state } = story.call("toolu_0")
+    assert.ok(state.is === "dispatched")
+    return router({ now: state.deadlineAt + 1 })(story)
+  }
+
+  it("is the last moment, not the first after it", () => {
+    given(out("add"))
+      .when((story) => {
+        const { state } = story.call("toolu_0")
+        assert.ok(state.is === "dispatched")
+        return router({ now: state.deadlineAt })(story)
+      })
+      .then((intents) => assert.deepEqual(said(intents), []))
+  })
+
+  it("of a class that may run again is a time-out, tried again after a while", () => {
+    for (const effect of ["pure", "idempotent", "keyed"] as const) {
+      given(out(toolOf[effect]))
+        .when(overdue)
+        .then((intents, story) => {
+          says({ type: "tool-call.timed-out", effect: "maybe", retryAfterMs: 500 })(intents)
+          assertAccepted(story, intents)
+        })
+    }
+  })
+
+  it("of a class that must not run twice is cancelled first, and nothing is said to the model before the cancel is read back", () => {
+    for (const effect of ["queryable", "unsafe"] as const) {
+      for (const claimed of [false, true]) {
+        given((story) => {
+          out(toolOf[effect])(story)
+          return claimed ? story.claimed("toolu_0") : story
+        })
+          .when(overdue)
+          .then((intents, story) => {
+            const { state } = story.call("toolu_0")
+            assert.ok(state.is === "dispatched")
+            assert.partialDeepStrictEqual(intents, [
+              {
+                do: "append",
+                on: "tools",
+                backend: "http",
+                event: { type: "tool-call.cancelled", attempt: 1, reason: "deadline", deadlineAt: state.deadlineAt },
+              },
+            ])
+            assert.equal(intents.length, 1)
+          })
+      }
+    }
+  })
+
+  it("with the cancel before any claim: it was not run, and may be tried again", () => {
+    given((story) => out("refund")(story).cancelled("toolu_0"))
+      .when(overdue)
+      .then((intents, story) => {
+        says({ type: "tool-call.timed-out", effect: "none", retryAfterMs: 500 })(intents)
+        assert.match(
+          said(intents)
+            .map((event) => ("message" in event ? event.message : ""))
+            .join(""),
+          /it was not run/,
+        )
+        assertAccepted(story, intents)
+        story.wait(500)
+        says({ type: "tool-call.dispatched", attempt: 2 })(router()(story))
+      })
+  })
+
+  it("with the cancel after a claim: nobody can say, and it is not run again", () => {
+    given((story) => out("refund")(story).claimed("toolu_0").cancelled("toolu_0"))
+      .when(overdue)
+      .then((intents, story) => {
+        says({ type: "tool-call.outcome-unknown", toolUseId: "toolu_0", attempt: 1 })(intents)
+        assertAccepted(story, intents)
+        quiet(router()(story))
+      })
+  })
+
+  it("that passed before it was sent: a cancel ahead of the dispatch stands in for it", () => {
+    given((story) => called(["refund", {}])(story).dispatched("toolu_0").sent("toolu_0").cancelled("toolu_0", { attempt: 1 }))
+      .when(overdue)
+      .then(says({ type: "tool-call.timed-out", effect: "none" }))
+    given((story) => called(["refund", {}])(story).dispatched("toolu_0"))
+      .when(overdue)
+      .then(says({ type: "tool-call.cancelled" }))
+  })
+
+  it("passed too often is told to the model; the waits between grow", () => {
+    const waits: unknown[] = []
+    given((story) => {
+      out("add")(story)
+      for (let n = 1; n < limits.failuresMax; n++) {
+        const [timedOut] = said(overdue(story))
+        waits.push(timedOut !== undefined && "retryAfterMs" in timedOut && timedOut.retryAfterMs)
+        story.timedOut("toolu_0", { retryAfterMs: 0 }).dispatched("toolu_0").sent("toolu_0")
+      }
+    })
+      .when(overdue)
+      .then((intents, story) => {
+        assert.deepEqual(waits, [500, 1000])
+        says({ type: "tool-call.timed-out", attempt: limits.failuresMax, retryAfterMs: null })(intents)
+        assertAccepted(story, intents)
+        assert.ok(allDone(story.known.calls))
+      })
+  })
+})
+
+describe("an open dispatch that the session has closed", () => {
+  it("is cancelled on its topic, whatever closed it", () => {
+    for (const close of [
+      (story: Story) => story.interrupted(),
+      (story: Story) => story.ended(),
+      (story: Story) => story.timedOut("toolu_0", { retryAfterMs: null }),
+    ]) {
+      given((story) => close(out("refund")(story).claimed("toolu_0")))
+        .when(router())
+        .then((intents, story) => {
+          says({ type: "tool-call.cancelled", toolUseId: "toolu_0", attempt: 1, reason: "closed" })(intents)
+          story.cancelled("toolu_0")
+          quiet(router()(story))
+        })
+    }
+  })
+
+  it("is left alone while the session may not be read far enough to say so", () => {
+    given((story) => out("refund")(story).interrupted())
+      .when((story) => router({ sessionsNext: story.toolCall("toolu_0").dispatch?.sessionOffset ?? 0 })(story))
+      .then(quiet)
+  })
+
+  it("is left alone while it is wanted, or waits for its retry", () => {
+    const cancels = (intents: readonly Intent[]): boolean => said(intents).some(({ type }) => type === "tool-call.cancelled")
+    given(out("refund"))
+      .when(router())
+      .then((intents) => assert.equal(cancels(intents), false))
+    // Its attempt is closed, and the next one replaces it there.
+    given((story) => out("add")(story).timedOut("toolu_0", { retryAfterMs: 400 }))
+      .when(router())
+      .then((intents) => assert.equal(cancels(intents), false))
+  })
+
+  it("of an attempt that is over is cancelled once a later one is decided", () => {
+    given((story) => out("add")(story).timedOut("toolu_0", { retryAfterMs: 0 }).dispatched("toolu_0"))
+      .when(router())
+      .then((intents) =>
+        assert.deepEqual(
+          said(intents)
+            .map(({ type }) => type)
+            .sort(),
+          ["tool-call.cancelled", "tool-call.dispatched"],
+        ),
+      )
+  })
+})
