@@ -1,0 +1,464 @@
+import assert from "node:assert/strict"
+import { before, describe, it } from "node:test"
+import { definitions, type ToolDeclared } from "@reins/events"
+import { type LogRecord, partitionOf } from "@reins/log"
+import { Codec } from "@reins/log/codec"
+import { MemoryBroker } from "@reins/log/memory"
+import type { Hearing, SessionDraft } from "@reins/runtime"
+import { viewOf } from "@reins/runtime/testing"
+import { agent, Story } from "@reins/session/testing"
+import { intakeLimits } from "../src/config.ts"
+import { hear } from "../src/hear.ts"
+
+const sessionId = "sesn_my1"
+const partitions = 4
+const home = partitionOf(sessionId, partitions)
+
+function declared(backend: string, tool: string, fields: Partial<ToolDeclared> = {}): ToolDeclared {
+  const example = definitions.find(({ type }) => type === "tool.declared")?.example as unknown as ToolDeclared
+  return { ...example, backend, tool, ...fields }
+}
+
+const tools: readonly ToolDeclared[] = [
+  declared("function", "add", { description: "Adds numbers.", effect: "pure", timeoutMs: 30_000 }),
+  declared("http", "*", { inputSchema: "{}", effect: "unsafe" }),
+  declared("python", "train", { encoding: "json", claims: false, effect: "keyed", sideEffects: "uses the GPU" }),
+]
+
+let codec: Codec
+before(async () => {
+  codec = await Codec.open(new MemoryBroker().registry)
+})
+
+interface Given {
+  readonly value?: Uint8Array | string | null
+  readonly key?: string | null
+  readonly partition?: number
+  readonly offset?: number
+  readonly headers?: Readonly<Record<string, string>>
+}
+
+function record({ value = "{}", key = sessionId, partition = home, offset = 7, headers = {} }: Given): LogRecord {
+  const bytes = typeof value === "string" ? Buffer.from(value) : value
+  return { topic: "reins.commands", partition, offset, timestamp: 1_795_000_000_000, key, value: bytes, headers }
+}
+
+/** What intake makes of a command, where this is the session it is for. */
+function heard(command: unknown, at: Given = {}, story: Story = new Story(sessionId)): Hearing {
+  return hear(record({ value: text(command), ...at }), () => viewOf(story, { declared: tools }), { codec, partitions })
+}
+
+function raw(value: Uint8Array | string | null, at: Given = {}): Hearing {
+  return hear(record({ ...at, value }), () => viewOf(new Story(sessionId), { declared: tools }), { codec, partitions })
+}
+
+function answered(hearing: Hearing): SessionDraft & { readonly sessionId: string } {
+  assert.ok(hearing.judged === "answer", JSON.stringify(hearing))
+  return { ...hearing.event, sessionId: hearing.sessionId } as SessionDraft & { readonly sessionId: string }
+}
+
+function rejected(hearing: Hearing): {
+  readonly code: string
+  readonly message: string
+  readonly commandId: string
+  readonly commandType: string
+} {
+  const event = answered(hearing)
+  assert.ok(event.type === "command.rejected", JSON.stringify(event))
+  return event
+}
+
+const start = (fields: object = {}, tool?: object): object => ({
+  type: "session.start",
+  commandId: "start-1",
+  sessionId,
+  agent: { model: "claude-sonnet-5-5", ...(tool === undefined ? {} : { tools: [tool] }), ...fields },
+})
+const send = (fields: object = {}): object => ({ type: "message.send", commandId: "send-1", sessionId, content: "Hello.", ...fields })
+const running = (): Story => new Story(sessionId).started(agent())
+
+describe("a session.start", () => {
+  it("becomes a session whose agent is resolved, with its command's place", () => {
+    const event = answered(
+      heard({
+        type: "session.start",
+        commandId: "start-1",
+        sessionId,
+        agent: {
+          name: "support",
+          model: "claude-sonnet-5-5",
+          system: "You help.",
+          maxTokens: 1024,
+          tools: [
+            {
+              name: "get_order",
+              description: "Look an order up",
+              backend: "http",
+              effect: "pure",
+              timeoutMs: 5000,
+              inputSchema: { type: "object", properties: { id: { type: "string" } }, required: ["id"], additionalProperties: false },
+              http: { method: "GET", url: "http://127.0.0.1:9100/orders/{id}" },
+            },
+            {
+              name: "refund",
+              backend: "http",
+              sideEffects: "moves money back",
+              inputSchema: { type: "object" },
+              http: { method: "POST", url: "http://127.0.0.1:9100/orders/{id}/refund" },
+            },
+            { name: "add", backend: "function" },
+            { name: "train", backend: "python" },
+          ],
+          params: { temperature: 0.2 },
+          limits: { turns: 10 },
+        },
+        input: [{ type: "text", text: "Where is order 17?" }],
+      }),
+    )
+    assert.ok(event.type === "session.started")
+    assert.deepEqual(
+      [event.commandId, event.command, event.input],
+      ["start-1", { partition: home, offset: 7 }, '[{"text":"Where is order 17?","type":"text"}]'],
+    )
+    const { agent: resolved } = event
+    assert.deepEqual(
+      [resolved.system, resolved.params, resolved.limits.turns, resolved.limits.toolCalls],
+      ['"You help."', '{"temperature":0.2}', 10, 200],
+    )
+    assert.partialDeepStrictEqual(resolved.tools, [
+      {
+        name: "get_order",
+        effect: "pure",
+        timeoutMs: 5000,
+        settings: '{"method":"GET","url":"http://127.0.0.1:9100/orders/{id}"}',
+        claims: true,
+      },
+      { name: "refund", effect: "unsafe", timeoutMs: intakeLimits.toolTimeoutMs, sideEffects: "moves money back" },
+      { name: "add", description: "Adds numbers.", effect: "pure", timeoutMs: 30_000, settings: null, encoding: "avro" },
+      { name: "train", effect: "keyed", claims: false, encoding: "json", sideEffects: "uses the GPU" },
+    ])
+    // The wire takes it, and the fold too.
+    const story = new Story(sessionId)
+    story.tell({ ...story.draft((s) => s.started()), ...event } as never)
+    assert.equal(story.verdict, "accepted")
+    assert.ok(story.known.breach === null)
+    assert.ok(codec.encode("sessions", { ...story.last }).length > 0)
+  })
+
+  it("may come as Avro", () => {
+    const value = codec.encode("commands", {
+      type: "session.start",
+      commandId: null,
+      sessionId: null,
+      agent: '{"model":"m"}',
+      input: '"Hello."',
+    })
+    const event = answered(raw(value))
+    assert.ok(event.type === "session.started")
+    assert.equal(event.input, '[{"text":"Hello.","type":"text"}]')
+  })
+
+  it("may leave its ids out: they follow from where it stood", () => {
+    for (const partition of [0, 1, 2, 3]) {
+      const hearing = heard({ type: "session.start", agent: { model: "m" } }, { key: null, partition })
+      const own = `sesn_reins.commands-${partition}-7`
+      if (partitionOf(own, partitions) === partition) {
+        const event = answered(hearing)
+        assert.deepEqual(["commandId" in event && event.commandId, event.sessionId], [`cmd_reins.commands-${partition}-7`, own])
+        continue
+      }
+      assert.ok(hearing.judged === "forward")
+      // What is sent on says in its headers which ids it was given.
+      assert.deepEqual([hearing.partition, hearing.key], [partitionOf(own, partitions), own])
+      const there = heard({ type: "session.start", agent: { model: "m" } }, { ...hearing, offset: 99 })
+      const event = answered(there)
+      assert.deepEqual(["commandId" in event && event.commandId, event.sessionId], [`cmd_reins.commands-${partition}-7`, own])
+    }
+  })
+
+  it("takes the record's key for its session where the value names none", () => {
+    assert.equal(answered(heard({ type: "session.start", agent: { model: "m" } })).sessionId, sessionId)
+  })
+
+  const faults: readonly (readonly [string, object, RegExp])[] = [
+    ["no model", { model: undefined }, /^agent\/model: /],
+    ["a model that is no text", { model: 5 }, /^agent\/model: /],
+    ["a field that nobody knows", { modle: "m" }, /Unrecognized key: "modle"/],
+    ["a field of the request that Reins writes itself", { params: { max_tokens: 5 } }, /^agent\/params\/max_tokens: .*agent\.maxTokens/],
+    ["another such field", { params: { messages: [] } }, /^agent\/params\/messages: /],
+    ["limits that are none", { limits: { turns: 0 } }, /^agent\/limits\/turns: /],
+    ["an agent that nests without end", { params: { a: nested(5000) } }, /nests deeper than/],
+  ]
+  for (const [name, fields, message] of faults) {
+    it(`with ${name} is rejected with the place of the fault`, () => {
+      const { code, message: said, commandId, commandType } = rejected(heard(start(fields)))
+      assert.match(code, /^invalid_(agent|command)$/)
+      assert.match(said, message)
+      assert.deepEqual([commandId, commandType], ["start-1", "session.start"])
+    })
+  }
+
+  const toolFaults: readonly (readonly [string, object, RegExp])[] = [
+    ["that no worker has declared", { name: "sing", backend: "function" }, /no worker has declared a tool sing on the backend function/],
+    ["of a backend that nobody serves", { name: "sing", backend: "choir" }, /reins up tool-workers\/choir/],
+    ["with a name that the model's wire refuses", { name: "sing a song", backend: "function" }, /^agent\/tools\/0\/name: /],
+    ["of http without a url", { name: "get", backend: "http", inputSchema: { type: "object" } }, /^agent\/tools\/0\/http: /],
+    ["of http without a schema", { name: "get", backend: "http", http: { url: "http://127.0.0.1/" } }, /^agent\/tools\/0\/inputSchema: /],
+    [
+      "with a schema that does not compile",
+      { name: "add", backend: "function", inputSchema: { type: "object", properties: { a: { type: "nonsense" } } } },
+      /does not compile/,
+    ],
+    ["with a schema of no object", { name: "add", backend: "function", inputSchema: { type: "array" } }, /"type": "object"/],
+    [
+      "with a remote reference, which is not fetched",
+      { name: "add", backend: "function", inputSchema: { type: "object", properties: { a: { $ref: "http://127.0.0.1:1/schema.json" } } } },
+      /does not compile: can't resolve reference/,
+    ],
+    ["with an asynchronous schema", { name: "add", backend: "function", inputSchema: { type: "object", $async: true } }, /\$async/],
+    [
+      "with a schema that nests too deep",
+      { name: "add", backend: "function", inputSchema: { type: "object", default: nested(40) } },
+      /nests deeper than 32/,
+    ],
+    [
+      "with a schema that is too long",
+      { name: "add", backend: "function", inputSchema: { type: "object", description: "x".repeat(70_000) } },
+      /at most 65536 are compiled/,
+    ],
+    [
+      "with a header that would be two",
+      { name: "get", backend: "http", inputSchema: { type: "object" }, http: { url: "http://127.0.0.1/", headers: { a: "b\r\nc: d" } } },
+      /headers/,
+    ],
+  ]
+  for (const [name, given, message] of toolFaults) {
+    it(`with a tool ${name} is rejected`, () => {
+      const { code, message: said } = rejected(heard(start({}, given)))
+      assert.equal(code, "invalid_agent")
+      assert.match(said, message)
+    })
+  }
+
+  it("with two tools of one name is rejected, also over two backends", () => {
+    const { code, message } = rejected(
+      heard(
+        start({
+          tools: [
+            { name: "add", backend: "function" },
+            { name: "add", backend: "http", inputSchema: { type: "object" }, http: { url: "http://127.0.0.1/" } },
+          ],
+        }),
+      ),
+    )
+    assert.deepEqual([code, message], ["invalid_agent", "agent/tools/1/name: there are two tools of the name add."])
+  })
+
+  it("that is too large for a record is rejected by bytes, not by characters", () => {
+    const description = "語".repeat(19_000)
+    const many = Array.from({ length: 6 }, (_, n) => ({
+      name: `get_${n}`,
+      backend: "http",
+      description,
+      inputSchema: { type: "object" },
+      http: { url: "http://127.0.0.1/" },
+    }))
+    assert.equal(rejected(heard(start({ tools: many }))).code, "agent_too_large")
+    assert.equal(answered(heard(start({ tools: many.slice(0, 3) }))).type, "session.started")
+    assert.equal(rejected(heard({ ...start(), input: "語".repeat(200_000) })).code, "content_too_large")
+  })
+
+  it("of a session that exists is rejected", () => {
+    assert.equal(rejected(heard({ ...start(), commandId: "start-2" }, {}, running())).code, "session_exists")
+  })
+
+  it("says nothing that a replay from UTF-8 would say otherwise", () => {
+    const event = answered(heard(start({ name: "half \ud83d" }, { name: "add", backend: "function", description: "half \udc00" })))
+    assert.ok(event.type === "session.started")
+    assert.equal(event.agent.name, "half \ufffd")
+    assert.equal(event.agent.tools[0]?.description, "half \ufffd")
+  })
+})
+
+describe("a message.send", () => {
+  it("becomes a message: text, or blocks as they were given", () => {
+    const event = answered(heard(send(), {}, running()))
+    assert.partialDeepStrictEqual(event, { type: "message.received", commandId: "send-1", content: '[{"text":"Hello.","type":"text"}]' })
+    const blocks = answered(heard(send({ content: [{ type: "of a later version", b: 1.5, a: [null] }] }), {}, running()))
+    assert.partialDeepStrictEqual(blocks, { content: '[{"a":[null],"b":1.5,"type":"of a later version"}]' })
+  })
+
+  it("without content, or with content that is none, is rejected with the place", () => {
+    for (const content of [undefined, null, "", [], [{}], 5, { type: "text" }]) {
+      const { code, message } = rejected(heard(send({ content }), {}, running()))
+      assert.equal(code, "invalid_command", JSON.stringify(content))
+      assert.match(message, /^\/content/)
+    }
+  })
+
+  it("that nests without end is rejected, as JSON and as Avro", () => {
+    assert.match(
+      rejected(heard(send({ content: [{ type: "text", x: nested(20_000) }] }), {}, running())).message,
+      /^\/content: nests deeper/,
+    )
+    const deep = `[{"type":"text","x":${"[".repeat(20_000)}${"]".repeat(20_000)}}]`
+    const value = codec.encode("commands", { type: "message.send", commandId: "send-1", sessionId, content: deep })
+    const hearing = hear(record({ value }), () => viewOf(running(), {}), { codec, partitions })
+    assert.match(rejected(hearing).message, /^\/content: nests deeper/)
+    const broken = codec.encode("commands", { type: "message.send", commandId: "send-1", sessionId, content: "[" })
+    assert.match(
+      rejected(hear(record({ value: broken }), () => viewOf(running(), {}), { codec, partitions })).message,
+      /^\/content: not JSON/,
+    )
+  })
+})
+
+describe("a command to a session", () => {
+  it("that nobody started, or that has ended, is rejected", () => {
+    for (const type of ["message.send", "session.interrupt", "session.end", "session.resume"]) {
+      assert.equal(rejected(heard({ ...send(), type })).code, "session_unknown", type)
+      assert.equal(rejected(heard({ ...send(), type }, {}, running().ended())).code, "session_ended", type)
+    }
+  })
+
+  it("becomes its fact", () => {
+    for (const [type, fact] of [
+      ["session.interrupt", "interrupt.received"],
+      ["session.end", "session.ended"],
+    ] as const)
+      assert.equal(answered(heard({ type, sessionId }, {}, running())).type, fact)
+    assert.equal(rejected(heard({ type: "session.resume", sessionId }, {}, running())).code, "session_not_parked")
+    assert.equal(answered(heard({ type: "session.resume", sessionId }, {}, running().parked())).type, "session.resumed")
+  })
+
+  it("is heard once: a repeated commandId says nothing, whatever it asks for now", () => {
+    const story = running().message("Hello.", { commandId: "send-1" })
+    assert.deepEqual(heard(send(), { offset: 99 }, story), { judged: "known" })
+    assert.deepEqual(heard({ ...send(), type: "session.end" }, { offset: 99 }, story), { judged: "known" })
+    const refused = new Story(sessionId).rejected({ commandId: "send-1" })
+    assert.deepEqual(heard(send(), { offset: 99 }, refused), { judged: "known" })
+    assert.deepEqual(heard(start(), {}, new Story(sessionId).started(agent(), { commandId: "start-1" })), { judged: "known" })
+  })
+
+  it("carries its sender's trace, where it is one", () => {
+    const traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    assert.partialDeepStrictEqual(heard(send(), { headers: { traceparent } }, running()), { traceparent, tenant: "default" })
+    assert.partialDeepStrictEqual(heard(send(), { headers: { traceparent: "nonsense" } }, running()), { traceparent: null })
+  })
+})
+
+describe("a command that stands on another partition", () => {
+  it("is sent on unchanged, and judged at home as if it had come there", () => {
+    const elsewhere = (home + 1) % partitions
+    const hearing = heard(send({ commandId: undefined }), { partition: elsewhere, headers: { mine: "kept" } }, running())
+    assert.deepEqual(hearing, {
+      judged: "forward",
+      partition: home,
+      key: sessionId,
+      headers: { mine: "kept", "reins-command-id": `cmd_reins.commands-${elsewhere}-7`, "reins-session-id": sessionId },
+    })
+    assert.ok(hearing.judged === "forward")
+    const event = answered(heard(send({ commandId: undefined }), { ...hearing, offset: 1234 }, running()))
+    assert.partialDeepStrictEqual(event, {
+      type: "message.received",
+      commandId: `cmd_reins.commands-${elsewhere}-7`,
+      command: { partition: home, offset: 1234 },
+    })
+  })
+
+  it("is sent on also where it is wrong, so that it is judged the same wherever it stood", () => {
+    const elsewhere = (home + 1) % partitions
+    const hearing = heard(send(), { partition: elsewhere, key: "sesn_other" }, running())
+    assert.ok(hearing.judged === "forward")
+    assert.equal(rejected(heard(send(), { ...hearing }, running())).code, "key_mismatch")
+  })
+})
+
+describe("what is no command", () => {
+  it("is rejected where its session is known: its sender finds it by commandId", () => {
+    assert.match(
+      rejected(heard({ type: "session.begin", commandId: "c", sessionId })).message,
+      /There is no command "session.begin"\. There are: session\.start, /,
+    )
+    assert.equal(rejected(heard({ commandId: "c", sessionId })).code, "unknown_command")
+    assert.equal(rejected(heard({ type: 5, sessionId })).code, "unknown_command")
+    assert.equal(rejected(heard(send(), { key: "sesn_other" }, running())).code, "key_mismatch")
+    assert.equal(rejected(heard(send({ commandId: "two words" }))).code, "invalid_command")
+    assert.equal(rejected(heard(send({ commandId: "x".repeat(201) }))).code, "invalid_command")
+    assert.equal(rejected(heard(send({ commandId: 5 }))).code, "invalid_command")
+    assert.equal(rejected(heard(send({ sessionId: 5 }))).code, "invalid_command")
+  })
+
+  it("goes to the dead letters where nobody can be answered", () => {
+    const reason = (hearing: Hearing): string => {
+      assert.ok(hearing.judged === "bury", JSON.stringify(hearing))
+      assert.match(hearing.message, /\.$|: /)
+      return hearing.reason
+    }
+    assert.equal(reason(raw(null)), "null_value")
+    assert.equal(reason(raw("{")), "undecodable")
+    assert.equal(reason(raw(Buffer.from([0x7b, 0x22, 0xff, 0x22, 0x7d]))), "undecodable")
+    assert.equal(reason(raw("")), "bad_framing")
+    assert.equal(reason(raw("[]")), "bad_framing")
+    assert.equal(reason(raw("hello")), "bad_framing")
+    assert.equal(reason(raw(Buffer.from([0, 0, 0, 1]))), "bad_framing")
+    assert.equal(reason(raw(Buffer.from([0, 0x7f, 0xff, 0xff, 0xff, 1]))), "unknown_schema")
+    assert.equal(reason(heard(send({ sessionId: undefined }), { key: null })), "no_session_id")
+    assert.equal(reason(heard(send({ sessionId: "two words" }), { key: null })), "no_session_id")
+    assert.equal(reason(heard(send({ sessionId: "größe" }), { key: null })), "no_session_id")
+    const fact = codec.encode("sessions", { ...running().last })
+    assert.equal(reason(raw(fact)), "wrong_topic")
+    const cut = codec.encode("commands", { type: "session.end", commandId: "c", sessionId })
+    assert.equal(reason(raw(cut.subarray(0, -1))), "undecodable")
+  })
+
+  it("never throws, whatever the bytes", () => {
+    const good = [
+      Buffer.from(JSON.stringify(start({}, { name: "add", backend: "function" }))),
+      Buffer.from(codec.encode("commands", { type: "message.send", commandId: "c", sessionId, content: '"Hello."' })),
+    ]
+    // A small generator of its own, so that a failure is the same at every run.
+    let seed = 17
+    const random = (below: number): number => {
+      seed = (Math.imul(seed, 1_103_515_245) + 12_345) & 0x7fffffff
+      return seed % below
+    }
+    const judged = new Set<string>()
+    for (let n = 0; n < 4000; n++) {
+      const value = Buffer.from(good[n % 2] as Buffer)
+      for (let change = random(4); change >= 0; change--) value[random(value.length)] = random(256)
+      judged.add(raw(random(3) === 0 ? value.subarray(0, random(value.length)) : value).judged)
+    }
+    assert.ok(judged.has("bury") && judged.has("answer"))
+    for (const text of [
+      '{"__proto__":{"sessionId":"x"},"type":"session.end"}',
+      '{"type":"session.start","agent":{"model":"m","params":{"__proto__":1}}}',
+      '{"type":"constructor"}',
+      '{"type":"__proto__"}',
+      `{"a":${"[".repeat(100_000)}${"]".repeat(100_000)}}`,
+    ])
+      assert.ok(["answer", "bury", "forward"].includes(raw(text).judged), text.slice(0, 50))
+  })
+})
+
+function nested(depth: number): unknown {
+  let value: unknown = 1
+  for (let n = 0; n < depth; n++) value = [value]
+  return value
+}
+
+/** JSON text of any depth: JSON.stringify has the stack for some thousand levels only. */
+function text(value: unknown): string {
+  if (Array.isArray(value)) {
+    let open = 0
+    let inner: unknown = value
+    while (Array.isArray(inner) && inner.length === 1) {
+      inner = inner[0]
+      open++
+    }
+    return open > 100 ? `${"[".repeat(open)}${text(inner)}${"]".repeat(open)}` : `[${value.map(text).join(",")}]`
+  }
+  if (typeof value !== "object" || value === null) return JSON.stringify(value) ?? "null"
+  const fields = Object.entries(value).filter(([, item]) => item !== undefined)
+  return `{${fields.map(([name, item]) => `${JSON.stringify(name)}:${text(item)}`).join(",")}}`
+}
