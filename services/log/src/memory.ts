@@ -149,8 +149,8 @@ export class MemoryBroker {
     this.registry = new LocalRegistry(this.#store)
   }
 
-  connect(): MemoryLog {
-    return new MemoryLog(this.#hub)
+  connect(carry?: Carry): MemoryLog {
+    return new MemoryLog(this.#hub, carry)
   }
 
   /** From now on larger records are refused for good. */
@@ -183,6 +183,12 @@ export class MemoryBroker {
   }
 }
 
+/**
+ * The way of a client's writes to the broker and of the answers back. Calling `write` places the batches at that moment, also after
+ * the promise was rejected or the process killed: a request that has left is nobody's to take back.
+ */
+export type Carry = (batches: readonly PartitionBatch[], write: () => readonly WriteOutcome[]) => Promise<readonly WriteOutcome[]>
+
 /** What becomes of a write whose acknowledgement is lost: it stands, it does not, or it lands behind what is written next. */
 export type LostAcknowledgement = "landed" | "lost" | "late"
 
@@ -196,9 +202,11 @@ export class MemoryLog extends LocalLog {
   #resumed: (() => void)[] = []
   /** What was following when it was killed: its groups still count these. */
   #members: LocalFollowing[] = []
+  readonly #carry: Carry | undefined
 
-  constructor(hub: LocalHub) {
+  constructor(hub: LocalHub, carry?: Carry) {
     super({ kind: "memory", hub, write: (batches) => this.#write(batches) })
+    this.#carry = carry
   }
 
   /** The next write of this client is not acknowledged. May be called several times, for as many writes. */
@@ -251,6 +259,7 @@ export class MemoryLog extends LocalLog {
   async #write(batches: readonly PartitionBatch[]): Promise<readonly WriteOutcome[]> {
     if (this.#life === "paused") await new Promise<void>((resolve) => this.#resumed.push(resolve))
     if (this.#life === "killed") return new Promise(() => {})
+    if (this.#carry !== undefined) return this.#carry(batches, () => this.hub.write(batches))
     const fault = this.#faults.shift()
     if (fault === undefined) {
       const outcomes = this.hub.write(batches)

@@ -1,6 +1,14 @@
 import assert from "node:assert/strict"
 import { describe, it } from "node:test"
-import { type Append, AppendRejectedError, type Following, type FollowOptions, type Log, type LogRecord } from "../src/index.ts"
+import {
+  type Append,
+  AppendRejectedError,
+  AppendUnknownError,
+  type Following,
+  type FollowOptions,
+  type Log,
+  type LogRecord,
+} from "../src/index.ts"
 import { MemoryBroker, type MemoryLog } from "../src/memory.ts"
 
 const bytes = (text: string): Uint8Array => new TextEncoder().encode(text)
@@ -50,6 +58,24 @@ async function standing(log: Log, partition = 0): Promise<LogRecord[]> {
   for await (const stretch of log.replay("t", partition, 0)) records.push(...stretch)
   return records
 }
+
+describe("a carried write", () => {
+  it("stands from the moment at which its carrier places it, even if its sender is dead by then", async () => {
+    const made = new MemoryBroker()
+    const admin = made.connect()
+    await admin.applyTopics([{ name: "t", partitions: 1, cleanup: "delete", config: {} }])
+    const left: (() => unknown)[] = []
+    const log = made.connect((_, write) => {
+      left.push(write)
+      return Promise.reject(new Error("Nobody answered."))
+    })
+    await assert.rejects(log.append({ ...entry("x"), certainty: "once" }), AppendUnknownError)
+    assert.deepEqual((await standing(admin)).map(textOf), [])
+    log.kill()
+    for (const write of left) write()
+    assert.deepEqual((await standing(admin)).map(textOf), ["x"])
+  })
+})
 
 describe("a local log", () => {
   it("tells nobody anything inside an append, nor before its acknowledgement was heard", async () => {
