@@ -62,7 +62,8 @@ export interface ToolStep {
  * T2 The first claim of an attempt wins; a takeover names the open claim.
  * T3 A dispatch or first claim that the log received after the deadline counts for nothing.
  * T4 A cancel before any claim means that the attempt never runs, also when it comes before its dispatch.
- * T5 For classes with a claim only the result of the open claim counts.
+ * T5 For classes with a claim only the result of the open claim counts. A worker that does not claim may answer a `keyed` call that nobody
+ *    has claimed: its backend keeps the effect to one.
  */
 export function evolveToolCall(call: ToolCall | undefined, event: ToolEvent, at: Position): ToolStep {
   switch (event.type) {
@@ -89,7 +90,7 @@ export function evolveToolCall(call: ToolCall | undefined, event: ToolEvent, at:
     case "tool-call.finished": {
       if (call === undefined || call.dispatch === null || event.attempt !== call.attempt || call.finished !== null)
         return { call, verdict: "late" }
-      if (needsClaim(call.dispatch.effect) && (call.claim === null || call.claim.claim !== event.claim)) return { call, verdict: "late" }
+      if (!standsOn(call, call.dispatch.effect, event.claim)) return { call, verdict: "late" }
       const { outcome, content, isError, kind, message, effect, retryAfterMs } = event
       // The dispatch has served: what is remembered of a finished call is small.
       return {
@@ -106,6 +107,11 @@ export function evolveToolCall(call: ToolCall | undefined, event: ToolEvent, at:
     default:
       return { call, verdict: ((_: never) => "superseded" as const)(event) }
   }
+}
+
+function standsOn(call: ToolCall, effect: EffectClass, claim: string | null): boolean {
+  if (!needsClaim(effect)) return true
+  return call.claim === null ? effect === "keyed" && claim === null : call.claim.claim === claim
 }
 
 function dispatched(call: ToolCall | undefined, event: ToolEventOf<"tool-call.dispatched">, at: Position): ToolStep {

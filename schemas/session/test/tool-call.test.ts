@@ -133,14 +133,22 @@ describe("a call on its backend's topic", () => {
         assert.equal(topic.finish(2, null), "accepted", effect)
         continue
       }
-      assert.equal(topic.finish(2, null), "late", effect)
+      if (effect !== "keyed") assert.equal(topic.finish(2, null), "late", effect)
       topic.claim(3, "a")
+      assert.equal(topic.finish(3, null), "late", effect)
       assert.equal(topic.finish(4, "b", { outcome: "failed", effect: "none" }), "late", effect)
       topic.claim(5, "b", { replaces: "a" })
       assert.equal(topic.finish(6, "a"), "late", effect)
       assert.equal(topic.finish(7, "b"), "accepted", effect)
       assert.equal(topic.finish(8, "b"), "late", effect)
     }
+  })
+
+  it("T5 a worker that does not claim may answer a keyed call that nobody has claimed", () => {
+    const topic = new Topic()
+    topic.dispatch(1, { effect: "keyed" })
+    assert.equal(topic.finish(2, "never-read"), "late")
+    assert.equal(topic.finish(3, null), "accepted")
   })
 
   it("is reported on while it runs", () => {
