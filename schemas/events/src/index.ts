@@ -5,6 +5,7 @@ export { type AgentGiven, agentGiven, contentGiven, type HttpSettings, httpSetti
 export type { Definition, Family } from "./define.ts"
 export type { Envelope } from "./envelope.ts"
 export type { EffectClass, EffectDone } from "./fields.ts"
+export { isDeeperThan } from "./json-depth.ts"
 export type { Usage } from "./model-responded.ts"
 export { type IdleReason, idleReason } from "./session-idled.ts"
 export type { ToolDeclared } from "./tool-declared.ts"

@@ -1,4 +1,4 @@
-import { type Agent, canonicalJson, type IdleReason, type SessionEvent, type SessionEventOf } from "@reins/events"
+import { type Agent, canonicalJson, type IdleReason, isDeeperThan, type SessionEvent, type SessionEventOf } from "@reins/events"
 import { hear, heard, noCommands } from "./command-ids.ts"
 import { digestOf, say, type Utterance } from "./conversation.ts"
 import type { Absent, Call, Ended, Idle, Known, ModelAttempt, Parked, Position, Running, Session, Step } from "./session.ts"
@@ -108,13 +108,8 @@ function parsed(text: string): unknown {
   }
 }
 
-/** Nothing of use nests deeper. Without a bound, the stack of whoever folds would be one, and the same log not the same state. */
+/** Nothing of use nests deeper. */
 const depthMax = 128
-
-function isDeeperThan(value: unknown, depth: number): boolean {
-  if (typeof value !== "object" || value === null) return false
-  return depth === 0 || Object.values(value).some((item) => isDeeperThan(item, depth - 1))
-}
 
 function isObject(value: unknown): boolean {
   return typeof value === "object" && value !== null && !Array.isArray(value)

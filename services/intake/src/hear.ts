@@ -1,10 +1,10 @@
-import { canonicalJson, contentGiven } from "@reins/events"
+import { canonicalJson, contentGiven, isDeeperThan } from "@reins/events"
 import { type LogRecord, partitionOf } from "@reins/log"
 import type { Codec } from "@reins/log/codec"
 import type { Hearing, SessionDraft, View } from "@reins/runtime"
 import { heard } from "@reins/session"
 import { intakeLimits } from "./config.ts"
-import { firstIssue, forwardedHeaders, isDeeperThan, type ReadCommand, readCommand } from "./read-command.ts"
+import { firstIssue, forwardedHeaders, type ReadCommand, readCommand } from "./read-command.ts"
 import { resolveAgent } from "./resolve-agent.ts"
 
 /**

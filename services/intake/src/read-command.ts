@@ -1,4 +1,4 @@
-import { type Command, commands, type Definition } from "@reins/events"
+import { type Command, commands, type Definition, isDeeperThan } from "@reins/events"
 import type { LogRecord } from "@reins/log"
 import { type Codec, isJson } from "@reins/log/codec"
 import type { z } from "zod"
@@ -89,12 +89,6 @@ export function readCommand(codec: Codec, record: LogRecord): Read {
 export function firstIssue(error: z.ZodError): string {
   const issue = error.issues[0]
   return issue === undefined ? "invalid" : `/${issue.path.join("/")}: ${issue.message}`
-}
-
-/** Whether a value of JSON nests deeper than this; it looks no further than that. */
-export function isDeeperThan(value: unknown, depth: number): boolean {
-  if (typeof value !== "object" || value === null) return false
-  return depth === 0 || Object.values(value).some((item) => isDeeperThan(item, depth - 1))
 }
 
 function text(value: unknown): string | null {

@@ -1,7 +1,16 @@
-import { type Agent, agentGiven, canonicalJson, defaultLimits, type Tool, type ToolDeclared, type ToolGiven } from "@reins/events"
+import {
+  type Agent,
+  agentGiven,
+  canonicalJson,
+  defaultLimits,
+  isDeeperThan,
+  type Tool,
+  type ToolDeclared,
+  type ToolGiven,
+} from "@reins/events"
 import { Ajv2020 } from "ajv/dist/2020.js"
 import { intakeLimits } from "./config.ts"
-import { firstIssue, isDeeperThan } from "./read-command.ts"
+import { firstIssue } from "./read-command.ts"
 
 export type Resolved = { readonly agent: Agent } | { readonly code: string; readonly message: string }
 

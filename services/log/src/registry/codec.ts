@@ -1,4 +1,4 @@
-import { avroOf, canonicalJson, type Definition, definitions, type Family, type ToolEvent } from "@reins/events"
+import { avroOf, canonicalJson, type Definition, definitions, type Family, isDeeperThan, type ToolEvent } from "@reins/events"
 import avsc from "avsc"
 import type { LogRecord } from "../log.ts"
 import type { SchemaRegistry } from "./registry.ts"
@@ -41,10 +41,7 @@ export class Codec {
   private constructor(registry: SchemaRegistry) {
     this.#registry = registry
     this.#byRecordName = new Map(
-      definitions.map((definition) => [
-        definition.recordName,
-        { definition, type: avsc.Type.forSchema(avroOf(definition) as avsc.Schema) },
-      ]),
+      definitions.map((definition) => [definition.recordName, { definition, type: avroType(avroOf(definition)) }]),
     )
   }
 
@@ -71,7 +68,7 @@ export class Codec {
   encode(family: Family, said: Said): Uint8Array {
     const writer = this.#writers.get(`${family}/${said.type}`)
     if (writer === undefined) throw new TypeError(`There is no ${said.type} among the ${family}.`)
-    const body = writer.type.toBuffer(said)
+    const body = bytesOf(writer, said)
     const value = Buffer.allocUnsafe(body.length + 5)
     value[0] = 0
     value.writeInt32BE(writer.id, 1)
@@ -124,6 +121,48 @@ export class Codec {
   }
 }
 
+function bytesOf({ definition, type }: Known, said: Said): Buffer {
+  try {
+    return type.toBuffer(said)
+  } catch (error) {
+    // avsc says what is wrong and not where.
+    let place = ""
+    type.isValid(said, { errorHook: (path) => void (place ||= `/${path.join("/")}: `) })
+    throw new TypeError(`${definition.recordName}${place}${(error as Error).message}`, { cause: error })
+  }
+}
+
+interface Tap {
+  readonly buf: Uint8Array
+  pos: number
+  readLong(): number
+  skipLong(): void
+}
+
+/** avsc takes the length that the bytes claim, and would read on for hours past the end of a damaged record. */
+class BoundedArrayType extends avsc.types.ArrayType {
+  /** avsc makes it the reader of the resolver for an earlier form too; the items are then read in that form. */
+  _read(tap: Tap): unknown[] {
+    const { itemsType } = this as unknown as { readonly itemsType: { _read(tap: Tap): unknown } }
+    const items: unknown[] = []
+    for (let count = tap.readLong(); count !== 0; count = tap.readLong()) {
+      if (count < 0) tap.skipLong()
+      const length = Math.abs(count)
+      // Every item takes a byte at least.
+      if (length > tap.buf.length - tap.pos) throw new Error(`a list of ${length} does not fit into what is left of the record`)
+      for (let n = 0; n < length; n++) items.push(itemsType._read(tap))
+    }
+    return items
+  }
+}
+
+function avroType(schema: unknown): avsc.Type {
+  return avsc.Type.forSchema(schema as avsc.Schema, {
+    typeHook: (inner, options) =>
+      (inner as { type?: unknown } | null)?.type === "array" ? new BoundedArrayType(inner, options) : undefined,
+  })
+}
+
 /** Whether the value is JSON text rather than Avro: what anyone can type into `kcat`. */
 export function isJson(value: Uint8Array): boolean {
   return value[0] === 0x7b
@@ -172,6 +211,8 @@ const leftOut: Readonly<Record<"tools" | "declarations", Readonly<Record<string,
   },
 }
 
+const jsonDepthMax = 128
+
 /** Fields that hold JSON as text in Avro, and plain JSON in JSON. */
 const plainJson = ["arguments", "settings", "inputSchema"]
 
@@ -189,6 +230,8 @@ function decodeJson(family: "tools" | "declarations", record: LogRecord): Decode
   } catch (error) {
     return { ok: false, reason: "undecodable", message: `The value is not JSON: ${(error as Error).message}` }
   }
+  if (isDeeperThan(given, jsonDepthMax))
+    return { ok: false, reason: "undecodable", message: `The value nests deeper than ${jsonDepthMax}.` }
   const definition = definitions.find((one) => one.family === family && one.type === given["type"])
   if (definition === undefined)
     return {
