@@ -184,10 +184,13 @@ export class MemoryBroker {
 }
 
 /**
- * The way of a client's writes to the broker and of the answers back. Calling `write` places the batches at that moment, also after
- * the promise was rejected or the process killed: a request that has left is nobody's to take back.
+ * The way of a client's writes to the broker and of the answers back. `write` places the batches given at that moment, also after
+ * the promise was settled or the process killed: a request that has left is nobody's to take back.
  */
-export type Carry = (batches: readonly PartitionBatch[], write: () => readonly WriteOutcome[]) => Promise<readonly WriteOutcome[]>
+export type Carry = (
+  batches: readonly PartitionBatch[],
+  write: (batches: readonly PartitionBatch[]) => readonly WriteOutcome[],
+) => Promise<readonly WriteOutcome[]>
 
 /** What becomes of a write whose acknowledgement is lost: it stands, it does not, or it lands behind what is written next. */
 export type LostAcknowledgement = "landed" | "lost" | "late"
@@ -259,7 +262,7 @@ export class MemoryLog extends LocalLog {
   async #write(batches: readonly PartitionBatch[]): Promise<readonly WriteOutcome[]> {
     if (this.#life === "paused") await new Promise<void>((resolve) => this.#resumed.push(resolve))
     if (this.#life === "killed") return new Promise(() => {})
-    if (this.#carry !== undefined) return this.#carry(batches, () => this.hub.write(batches))
+    if (this.#carry !== undefined) return this.#carry(batches, (some) => this.hub.write(some))
     const fault = this.#faults.shift()
     if (fault === undefined) {
       const outcomes = this.hub.write(batches)

@@ -65,8 +65,8 @@ describe("a carried write", () => {
     const admin = made.connect()
     await admin.applyTopics([{ name: "t", partitions: 1, cleanup: "delete", config: {} }])
     const left: (() => unknown)[] = []
-    const log = made.connect((_, write) => {
-      left.push(write)
+    const log = made.connect((batches, write) => {
+      left.push(() => write(batches))
       return Promise.reject(new Error("Nobody answered."))
     })
     await assert.rejects(log.append({ ...entry("x"), certainty: "once" }), AppendUnknownError)
