@@ -4,7 +4,7 @@ import { dlqList, dlqSettle, dlqShow } from "./dlq.ts"
 import { events } from "./events.ts"
 import { fail } from "./fail.ts"
 import { replay } from "./replay.ts"
-import { run } from "./run.ts"
+import { answered, run, send } from "./run.ts"
 import { list, show } from "./sessions.ts"
 import { apply, describe } from "./topics.ts"
 import { dev, up } from "./up.ts"
@@ -48,6 +48,22 @@ program
 const sessions = program.command("sessions").description("what sessions there are")
 sessions.command("list").option("--json").option("--status <status>").option("--agent <name>").action(list)
 sessions.command("show").argument("<session>").option("--json").action(show)
+for (const [name, type, what] of [
+  ["interrupt", "session.interrupt", "stop the turn that runs"],
+  ["end", "session.end", "end it for good"],
+  ["resume", "session.resume", "let a parked session go on"],
+] as const) {
+  sessions.command(name).description(what).argument("<session>").option("--timeout <seconds>").option("--json").action(answered(type))
+}
+sessions
+  .command("send")
+  .description("say something to it, show what follows")
+  .argument("<session>")
+  .argument("<text>")
+  .option("--worker <file>", "serve the tools of this file too (embedded); NAME=FILE names the backend", several)
+  .option("--timeout <seconds>", "leave the session after so long (exit 7)")
+  .option("--json", "end with the session as one JSON document on stdout")
+  .action(send)
 program
   .command("events")
   .description("every record of a session: where it stands, the fold's verdict, what it says")
