@@ -78,7 +78,7 @@ if (import.meta.main) {
       sure = seen
       // The first look after a stop is the one that matters: it must not take what it had for its own.
       if (at - last > pauseMs && sure.length > 0) tell({ kind: "sure", since: at, at, partitions: sure })
-    } else if (at - since > 500 && sure.length > 0) {
+    } else if (at - since > 100 && sure.length > 0) {
       // Told in pieces, so that a killed process has told nearly all.
       tell({ kind: "sure", since, at, partitions: sure })
       since = at
