@@ -1,7 +1,7 @@
 import type { Codec } from "@reins/log/codec"
 import type { Service } from "@reins/runtime"
 import { contract } from "./contract.ts"
-import { hear } from "./hear.ts"
+import { hear } from "./decide.ts"
 
 /** Hears commands, says what people and programs cause. Calls nothing outside. */
 export function intake(options: { readonly codec: Codec; readonly partitions: number }): Service {

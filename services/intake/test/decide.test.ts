@@ -8,7 +8,7 @@ import type { Hearing, SessionDraft } from "@reins/runtime"
 import { viewOf } from "@reins/runtime/testing"
 import { agent, Story } from "@reins/session/testing"
 import { intakeLimits } from "../src/config.ts"
-import { hear } from "../src/hear.ts"
+import { hear } from "../src/decide.ts"
 
 const sessionId = "sesn_my1"
 const partitions = 4
