@@ -10,7 +10,7 @@ import {
   type Log,
   type LogRecord,
 } from "@reins/log"
-import { type Codec, type Decoded, decodeRecord, encodeToolJson } from "@reins/log/codec"
+import { type Codec, type Decoded, decodeRecord, encodeToolJson, isJson } from "@reins/log/codec"
 import type { Session, Verdict } from "@reins/session"
 import type { Logger } from "pino"
 import { type Clock, LogTime, systemClock } from "./clock.ts"
@@ -20,9 +20,10 @@ import { Liveness } from "./liveness.ts"
 import type { Metrics } from "./metrics.ts"
 import { OwnedPartition, type Pending } from "./owned-partition.ts"
 import { Performers } from "./performers.ts"
-import { type AnyService, callTag, type Draft, type Intent, type SessionDraft, type ToolDraft, type View } from "./service.ts"
+import { type AnyService, callTag, type Draft, type Hearing, type Intent, type SessionDraft, type ToolDraft, type View } from "./service.ts"
 import { SessionView, type ViewSource } from "./session-view.ts"
 import { Timers } from "./timers.ts"
+import { wellFormed } from "./well-formed.ts"
 
 export interface LoopOptions {
   readonly log: Log
@@ -318,6 +319,12 @@ export class Loop {
       if (record.offset < (owned.next.get(topic) ?? 0)) continue
       this.#time.read(record.timestamp)
       if (topic === this.#topics.commands) {
+        const unmet = this.#unmetSchema(record)
+        if (unmet !== null) {
+          return this.#learn(unmet).then(() => {
+            if (this.#owned.get(partition) === owned) return this.#records(topic, partition, records.slice(index))
+          })
+        }
         owned.next.set(topic, record.offset + 1)
         owned.commands.push(record)
         continue
@@ -343,6 +350,13 @@ export class Loop {
       }
     }
     this.#scheduleDecide(owned)
+  }
+
+  /** The schema of a command that this process has not met: its writer's build may be another than ours. */
+  #unmetSchema({ value }: LogRecord): number | null {
+    if (value === null || isJson(value)) return null
+    const decoded = this.#options.codec.decode(value)
+    return !decoded.ok && "unknownSchema" in decoded ? decoded.unknownSchema : null
   }
 
   async #learn(id: number): Promise<void> {
@@ -536,7 +550,7 @@ export class Loop {
     for (const record of owned.commands.splice(0)) {
       if (service?.hear === undefined) continue
       if (record.offset <= (owned.sessions.commandOffsets.get(owned.number) ?? -1)) continue
-      const hearing = service.hear(record, (sessionId) => this.#view(owned, sessionId, service))
+      const hearing = this.#heard(owned, record, service.hear, service)
       switch (hearing.judged) {
         case "known":
           break
@@ -568,7 +582,11 @@ export class Loop {
             { tenant, traceparent, by: service.name },
             "until-withdrawn",
           )
-          this.#answer(owned, record.offset, placed)
+          this.#answer(
+            owned,
+            record.offset,
+            placed.catch((error: unknown) => this.#answerTooLarge(owned, record, hearing, service, error)),
+          )
           owned.dirty.add(sessionId)
           break
         }
@@ -576,6 +594,44 @@ export class Loop {
           hearing satisfies never
       }
     }
+  }
+
+  /** A judgement that throws concerns one command: nobody could read it, and its partition goes on (P8). */
+  #heard(owned: OwnedPartition, record: LogRecord, hear: NonNullable<AnyService["hear"]>, service: AnyService): Hearing {
+    try {
+      return hear(record, (sessionId) => this.#view(owned, sessionId, service))
+    } catch (error) {
+      this.#options.logger.error({ err: error, offset: record.offset }, "Judging a command threw.")
+      return { judged: "bury", reason: "judging_failed", message: `The command could not be judged: ${(error as Error).message}` }
+    }
+  }
+
+  /** What a command became does not fit into the log: its sender is told so, as of any other command that cannot be done. */
+  async #answerTooLarge(
+    owned: OwnedPartition,
+    record: LogRecord,
+    hearing: Extract<Hearing, { judged: "answer" }>,
+    service: AnyService,
+    error: unknown,
+  ): Promise<void> {
+    const { sessionId, event, tenant, traceparent } = hearing
+    if (!(error instanceof AppendRejectedError) || !("commandId" in event) || event.type === "command.rejected") throw error
+    const rejected: SessionDraft = {
+      type: "command.rejected",
+      commandId: event.commandId,
+      command: event.command,
+      commandType: record.headers["type"] ?? event.type,
+      code: "refused_by_log",
+      message: `The log does not take what this command becomes (${event.type}): ${error.message}`.slice(0, 4000),
+    }
+    await this.#append(
+      owned,
+      sessionId,
+      `command/${record.offset}/rejected`,
+      { on: "sessions", event: rejected },
+      { tenant, traceparent, by: service.name },
+      "until-withdrawn",
+    )
   }
 
   #answer(owned: OwnedPartition, offset: number, placed: Promise<unknown>): void {
@@ -688,7 +744,7 @@ export class Loop {
       causedBy: draft.causedBy ?? null,
       traceparent: origin.traceparent,
     }
-    return { ...draft, ...envelope }
+    return wellFormed({ ...draft, ...envelope })
   }
 
   /** Unique: random per start of the process, counted within. */
