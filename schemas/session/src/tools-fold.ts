@@ -37,10 +37,11 @@ export class ToolsFold {
 
   /**
    * Forgets what can no longer matter: closed, or never dispatched, and log time beyond its deadline by `marginMs` (design rule 13).
-   * Returns the low watermark: the oldest offset still needed, never between two copies of one dispatch.
+   * What its session still waits for (`awaited`) is kept however old it is: a router that forgot a result would believe that the call
+   * never ran, and send it again. Returns the low watermark: the oldest offset still needed, never between two copies of one dispatch.
    */
-  forget(next: number, marginMs: number): number {
-    const needed = (call: ToolCall): boolean => this.timestamp <= call.deadlineAt + marginMs || isOpen(call)
+  forget(next: number, marginMs: number, awaited: (call: ToolCall) => boolean = () => false): number {
+    const needed = (call: ToolCall): boolean => this.timestamp <= call.deadlineAt + marginMs || isOpen(call) || awaited(call)
     let watermark = next
     const spans: ToolCall[] = []
     for (const calls of this.#sessions.values()) {

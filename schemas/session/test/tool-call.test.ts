@@ -340,6 +340,23 @@ describe("forgetting", () => {
     )
   })
 
+  it("keeps what a session still waits for, however old it is", () => {
+    fc.assert(
+      fc.property(topic, fc.nat({ max: pairs.length - 1 }), (records, which) => {
+        const fold = folded(records)
+        const [session, id] = pairs[which] as readonly [string, string]
+        const call = fold.get(session, id)
+        if (call === undefined) return
+        // Much later, by the word of another call.
+        fold.apply(toolFact("tool-call.progressed", { sessionId: "sesn_c" }), { offset: records.length, timestamp: 10_000_000 })
+        const watermark = fold.forget(records.length + 1, marginMs, (one) => one === call)
+        assert.equal(fold.get(session, id), call)
+        assert.ok(watermark <= call.firstOffset)
+      }),
+      { numRuns: 150 },
+    )
+  })
+
   it("never leaves the low watermark between two copies of one dispatch", () => {
     fc.assert(
       fc.property(topic, (records) => {

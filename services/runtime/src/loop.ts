@@ -864,7 +864,7 @@ export class Loop {
       return mark
     }
     const backend = this.#topics.backendOf(topic)
-    if (backend !== null) return owned.toolsFold(backend).forget(next, forgetMarginMs)
+    if (backend !== null) return owned.toolsFold(backend).forget(next, forgetMarginMs, (call) => owned.awaits(call))
     let mark = next
     for (const [sessionId, first] of owned.firstOffsets) {
       if (first < mark && owned.sessions.get(sessionId).phase !== "ended") mark = first

@@ -51,6 +51,13 @@ export class OwnedPartition {
     this.number = number
   }
 
+  /** Whether the session of a call still waits for what becomes of it. */
+  awaits({ sessionId, toolUseId }: ToolCall): boolean {
+    const session = this.sessions.get(sessionId)
+    if (session.phase === "absent" || session.phase === "ended") return false
+    return session.calls.some((call) => call.toolUseId === toolUseId && call.state.is === "dispatched")
+  }
+
   toolsFold(backend: string): ToolsFold {
     let fold = this.tools.get(backend)
     if (fold === undefined) {
