@@ -28,7 +28,7 @@ function translate(schema: z.ZodType, name: string, namespace: string): AvroSche
     case "number":
       return meta?.content === "timestamp-millis" ? { type: "long", logicalType: "timestamp-millis" } : "long"
     case "enum":
-      return { type: "enum", name: `${pascal(name)}`, namespace, symbols: Object.keys(def.entries ?? {}) }
+      return { type: "enum", name: pascal(name), namespace, symbols: Object.keys(def.entries ?? {}) }
     case "nullable":
       return ["null", translate(def.innerType as z.ZodType, name, namespace)]
     case "optional":

@@ -51,12 +51,7 @@ export const toolFacts = [toolDispatched, toolClaimed, toolProgressed, toolFinis
 export const commands = [sessionStart, messageSend, sessionInterrupt, sessionEnd, sessionResume] as const
 
 /** Everything that has an Avro schema. */
-export const definitions: readonly Definition[] = [
-  ...sessionFacts,
-  ...toolFacts,
-  ...commands,
-  toolDeclared,
-] as unknown as readonly Definition[]
+export const definitions: readonly Definition[] = [...sessionFacts, ...toolFacts, ...commands, toolDeclared]
 
 type Said<D> = D extends { readonly type: infer T; readonly schema: infer S extends z.ZodObject }
   ? z.infer<S> & { readonly type: T }

@@ -18,7 +18,8 @@ function valueOf(schema: unknown, name: string): fc.Arbitrary<unknown> {
   const { def } = (schema as { readonly _zod: { readonly def: ZodDef } })._zod
   switch (def.type) {
     case "string":
-      if (/(Hash|Digest)$/.test(name)) return fc.string({ unit: fc.constantFrom(..."0123456789abcdef"), minLength: 64, maxLength: 64 })
+      if (/(Hash|Digest)$/.test(name))
+        return fc.string({ unit: fc.constantFrom(..."0123456789abcdef".split("")), minLength: 64, maxLength: 64 })
       return fc.string({ unit: "binary", minLength: 1, maxLength: 40 })
     case "boolean":
       return fc.boolean()

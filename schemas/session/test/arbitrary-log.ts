@@ -153,7 +153,7 @@ function play(picked: readonly Choice[]): Log {
       case "alter": {
         const told = at(first.records.slice(-4), choice.which)
         const alter = at(alterations, choice.how) as (typeof alterations)[number]
-        if (told !== undefined) first.tell({ ...told.event, ...alter(told.event) } as SessionEvent)
+        if (told !== undefined) first.tell({ ...told.event, ...alter(told.event) })
         break
       }
       case "wait":

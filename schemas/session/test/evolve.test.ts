@@ -442,7 +442,7 @@ describe("E7 after an end", () => {
     for (const event of late) assert.notEqual(story.tell(event).verdict, "accepted")
     for (const { type } of sessionFacts) {
       if (type === "command.rejected") continue
-      const { session, verdict } = evolve(ended, fact(type, { commandId: `late-${type}` } as never), at)
+      const { session, verdict } = evolve(ended, fact(type, { commandId: `late-${type}` }), at)
       assert.deepEqual([session, verdict === "accepted"], [ended, false], type)
     }
     assert.equal(story.rejected().verdict, "accepted")

@@ -366,7 +366,7 @@ describe("forgetting", () => {
         for (const [session, id] of pairs) {
           const offsets = inTime.filter(({ event }) => event.sessionId === session && event.toolUseId === id).map(({ at }) => at.offset)
           if (offsets.length === 0) continue
-          assert.equal(Math.min(...offsets) < watermark, Math.max(...offsets) < watermark, `${offsets} and ${watermark}`)
+          assert.equal(Math.min(...offsets) < watermark, Math.max(...offsets) < watermark, `${offsets.join()} and ${watermark}`)
         }
       }),
       { numRuns: 250 },

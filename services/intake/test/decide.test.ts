@@ -54,7 +54,7 @@ function raw(value: Uint8Array | string | null, at: Given = {}): Hearing {
 
 function answered(hearing: Hearing): SessionDraft & { readonly sessionId: string } {
   assert.ok(hearing.judged === "answer", JSON.stringify(hearing))
-  return { ...hearing.event, sessionId: hearing.sessionId } as SessionDraft & { readonly sessionId: string }
+  return { ...hearing.event, sessionId: hearing.sessionId }
 }
 
 function rejected(hearing: Hearing): {
@@ -139,7 +139,7 @@ describe("a session.start", () => {
     ])
     // The wire takes it, and the fold too.
     const story = new Story(sessionId)
-    story.tell({ ...story.draft((s) => s.started()), ...event } as never)
+    story.tell({ ...story.draft((s) => s.started()), ...event })
     assert.equal(story.verdict, "accepted")
     assert.ok(story.known.breach === null)
     assert.ok(codec.encode("sessions", { ...story.last }).length > 0)

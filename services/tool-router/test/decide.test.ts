@@ -1,6 +1,6 @@
 import assert from "node:assert/strict"
 import { describe, it } from "node:test"
-import type { EffectClass, SessionEvent } from "@reins/events"
+import type { EffectClass } from "@reins/events"
 import type { Draft, Intent } from "@reins/runtime"
 import { type Sight, saidIn, viewOf } from "@reins/runtime/testing"
 import { allDone, sha256Hex } from "@reins/session"
@@ -51,7 +51,7 @@ function assertAccepted(story: Story, intents: readonly Intent[]): void {
       by: "tool-router@test",
       traceparent: null,
     }
-    story.tell({ ...intent.event, ...envelope, causedBy: intent.event.causedBy ?? null } as SessionEvent)
+    story.tell({ ...intent.event, ...envelope, causedBy: intent.event.causedBy ?? null })
     assert.equal(story.verdict, "accepted", intent.event.type)
   }
 }
