@@ -314,8 +314,10 @@ describe("garbage", () => {
     assert.deepEqual([none[empty], one[end]], [0, 0])
     const billions = avsc.Type.forSchema("long").toBuffer(2 ** 31 - 1)
     for (const value of [
+      // Cut off there: past the end of its bytes avsc reads zeros, and zeros are a tool.
+      Buffer.concat([none.subarray(0, empty), billions]),
+      Buffer.concat([one.subarray(0, end), billions]),
       Buffer.concat([none.subarray(0, empty), billions, tail]),
-      Buffer.concat([one.subarray(0, end), billions, tail]),
       Buffer.concat([none.subarray(0, empty), avsc.Type.forSchema("long").toBuffer(-(2 ** 31)), Buffer.from([0]), tail]),
     ])
       assert.equal(unreadable(codec.decode(value)), "undecodable")

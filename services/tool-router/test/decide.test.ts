@@ -452,6 +452,12 @@ describe("a deadline", () => {
     }
   })
 
+  it("of a class that may run again is what counts, although the attempt was cancelled", () => {
+    given((story) => out("add")(story).cancelled("toolu_0"))
+      .when(router())
+      .then((intents) => assert.deepEqual(said(intents), []))
+  })
+
   it("of a class that must not run twice is cancelled first, and nothing is said to the model before the cancel is read back", () => {
     for (const effect of ["queryable", "unsafe"] as const) {
       for (const claimed of [false, true]) {
