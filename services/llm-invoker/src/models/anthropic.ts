@@ -31,9 +31,14 @@ export function anthropicModel(options: AnthropicOptions): Model {
           timeout: request.timeoutMs,
           openTelemetry: { conversationId: request.sessionId },
         })
+        const inputs = new Map<number, string>()
+        stream.on("streamEvent", (event) => {
+          if (event.type === "content_block_delta" && event.delta.type === "input_json_delta")
+            inputs.set(event.index, (inputs.get(event.index) ?? "") + event.delta.partial_json)
+        })
         const message = await stream.finalMessage()
         requestId = stream.request_id ?? null
-        return answer(message, requestId)
+        return answer(message, inputs, requestId)
       } catch (error) {
         return fault(error, requestId)
       }
@@ -41,14 +46,18 @@ export function anthropicModel(options: AnthropicOptions): Model {
   }
 }
 
-function answer(message: Message, requestId: string | null): ModelAnswer | ModelFault {
+/** `inputs`: by block, the text of the arguments as it was streamed. The SDK completes what breaks off, and half an order is another order. */
+function answer(message: Message, inputs: ReadonlyMap<number, string>, requestId: string | null): ModelAnswer | ModelFault {
   if (message.stop_reason === null) return protocolFault("The message came to its end without a stop reason.", requestId)
   const { content, ...rest } = message as Message & { parsed_output?: unknown; _request_id?: unknown }
   delete rest.parsed_output
   delete rest._request_id
   const seen = new Set<string>()
-  for (const block of content) {
+  for (const [index, block] of content.entries()) {
     if (block.type !== "tool_use") continue
+    // Of any other end (max_tokens, say) no call is run.
+    if (message.stop_reason === "tool_use" && !isJson(inputs.get(index) ?? ""))
+      return protocolFault(`The arguments of ${block.id} (${block.name}) are not JSON.`, requestId)
     if (seen.has(block.id)) return protocolFault(`Two tool_use blocks have the id ${block.id}.`, requestId)
     seen.add(block.id)
   }
@@ -64,6 +73,17 @@ function answer(message: Message, requestId: string | null): ModelAnswer | Model
       cacheWriteTokens: message.usage.cache_creation_input_tokens ?? 0,
     },
     requestId,
+  }
+}
+
+/** Nothing at all stands for no arguments. */
+function isJson(text: string): boolean {
+  if (text === "") return true
+  try {
+    JSON.parse(text)
+    return true
+  } catch {
+    return false
   }
 }
 
