@@ -14,6 +14,13 @@ import { until } from "./harness.ts"
 
 const partitions = 4
 
+/** How far a session has been read. */
+interface Look {
+  readonly reader: SessionReader
+  readonly session: Session
+  readonly records: readonly ReadRecord[]
+}
+
 /** All services in this process, on the one log or the other, and the pen of a stranger who may write anything anywhere. */
 export class HostedWorld {
   readonly names: TopicNames
@@ -23,6 +30,7 @@ export class HostedWorld {
   readonly failures: Error[]
   readonly #options: Omit<HostOptions, "failed">
   readonly #dir: string
+  readonly #looks = new Map<string, Promise<Look>>()
   #sessions = 0
 
   private constructor(host: Host, model: SimulatedModel, options: Omit<HostOptions, "failed">, dir: string, failures: Error[]) {
@@ -64,6 +72,7 @@ export class HostedWorld {
   /** Stops in peace and starts again over the same log. */
   async restart(): Promise<void> {
     await this.host.stop()
+    this.#looks.clear()
     this.host = await startHost({ ...this.#options, failed: (error) => void this.failures.push(error) })
   }
 
@@ -116,11 +125,18 @@ export class HostedWorld {
     return Number(lastInsertRowid)
   }
 
-  async read(sessionId: string): Promise<{ readonly session: Session; readonly records: readonly ReadRecord[] }> {
-    const reader = await SessionReader.open(this.host.log, this.host.codec, this.names.prefix, sessionId)
-    if (reader === null) throw new Error("There is no session log.")
-    const records = await reader.read({ tools: false })
-    return { session: reader.session, records }
+  /** What stands of the session now. Each look reads only what is new since the last one. */
+  read(sessionId: string): Promise<{ readonly session: Session; readonly records: readonly ReadRecord[] }> {
+    const look = async (before: Look | null): Promise<Look> => {
+      const reader = before?.reader ?? (await SessionReader.open(this.host.log, this.host.codec, this.names.prefix, sessionId))
+      if (reader === null) throw new Error("There is no session log.")
+      const records = [...(before?.records ?? []), ...(await reader.read({ tools: false }))]
+      return { reader, session: reader.session, records }
+    }
+    const last = this.#looks.get(sessionId)
+    const next = last === undefined ? look(null) : last.then(look)
+    this.#looks.set(sessionId, next)
+    return next
   }
 
   /** The values of the accepted records of one type, once there is one. */
