@@ -31,6 +31,11 @@ function python(): { readonly path: string } | { readonly missing: string } {
   return { path }
 }
 
+/** JSON as the codec passes it on to the model, without the spaces that Python puts into it. */
+function compact(text: string): string {
+  return text.startsWith("{") ? JSON.stringify(JSON.parse(text)) : text
+}
+
 const skip = await skipWithoutKafka()
 const bench = new Bench()
 after(() => bench.close())
@@ -69,18 +74,25 @@ test("a plain Python program serves a backend: declared, dispatched and answered
     const ran = await bench.run(["run", prompt, "--agent", agent, "--session", "sesn_python", "--json", "--timeout", "90"], env)
     assert.equal(ran.code, 0, ran.stderr)
     const records = recordsOf((await bench.run(["events", "sesn_python", "--jsonl"], env)).stdout)
-    const said = records
-      .filter(({ type, topic }) => topic.endsWith(".sessions") && /completed|refused/.test(type))
-      .map(({ type, value }) => [type, value])
-    const text = JSON.stringify(said)
-    assert.match(text, /"count\\\\\\":12|\\"count\\":12|count.{1,10}12/)
-    assert.match(text, /There is no none\./)
+    const results = records
+      .filter(({ type }) => type === "tool-call.completed")
+      .map(({ value }) => JSON.parse(value["content"] as string) as unknown)
+    assert.deepEqual(
+      new Set(results),
+      new Set(['{"sku": "A-7", "count": 12}', '{"sku": "B-2", "count": 0}', "There is no none."].map(compact)),
+    )
     assert.equal(records.filter(({ type, value }) => type === "tool-call.completed" && value["isError"] === true).length, 1)
     // What must not run twice is refused for a worker that does not claim; what does not fit its schema never leaves.
     const refused = records.filter(({ type }) => type === "tool-call.refused")
-    assert.deepEqual(refused.map(({ value }) => value["code"]).sort(), ["invalid_arguments", "unauthorized"])
+    assert.deepEqual(
+      refused.map(({ value }) => String(value["code"])).toSorted((a, b) => a.localeCompare(b)),
+      ["invalid_arguments", "unauthorized"],
+    )
     const effects = linesOf<{ tool: string; key: string }>(ledger)
-    assert.deepEqual(effects.map(({ tool }) => tool).sort(), ["count", "count", "reserve"])
+    assert.deepEqual(
+      effects.map(({ tool }) => tool).toSorted((a, b) => a.localeCompare(b)),
+      ["count", "count", "reserve"],
+    )
     assert.equal(new Set(effects.map(({ key }) => key)).size, 3)
     worker.kill("SIGTERM")
     services.kill("SIGTERM")
