@@ -84,6 +84,7 @@ function limitReached(session: Known, now: number): string | null {
 
 function whileAsking(view: View, session: AwaitingModel, limits: InvokerLimits): readonly Intent<ModelCall>[] {
   const { request } = session
+  if (!readBack(view, session)) return []
   if (request.state.is === "failed") {
     const { kind, message, retryable, notBefore } = request.state
     if (!retryable) return [idle(session, kind === "request_too_large" ? "context_window_exceeded" : "model_error", message)]
@@ -100,6 +101,11 @@ function whileAsking(view: View, session: AwaitingModel, limits: InvokerLimits):
     return [again(view, session, request.claim, limits)]
   }
   return [{ do: "wake", at: closesAt + 1 }]
+}
+
+/** Durations count from the timestamp that the log gives a record, which nobody knows before the record is read back. */
+function readBack({ settled }: View, { request }: AwaitingModel): boolean {
+  return settled.phase === "awaiting-model" && settled.request.claim === request.claim && settled.request.state.is === request.state.is
 }
 
 /** The next attempt at the same request: after a failure, or as a takeover of the open claim that it names. */

@@ -267,6 +267,16 @@ describe("a failed attempt", () => {
       })
   })
 
+  it("waits for its place in the log: its time counts from there", () => {
+    given(asked)
+      .when((story) => {
+        const settled = story.session
+        story.modelFailed({ retryAfterMs: 2000 })
+        return invoker({ settled, now: story.now + 50_000 })(story)
+      })
+      .then((intents) => assert.deepEqual(saidIn(intents), []))
+  })
+
   it("that no retry mends ends the turn at once, with what the provider said", () => {
     given((story) => asked(story).modelFailed({ kind: "authentication_error", retryable: false, message: "invalid x-api-key" }))
       .when(invoker())

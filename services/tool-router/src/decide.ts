@@ -21,6 +21,8 @@ export function decide(view: View, limits: RouterLimits): readonly Say[] {
     let charged = session.toolCalls
     for (const call of session.calls) {
       if (call.state.is === "wanted") {
+        // A wait counts from the timestamp that the log gives the failure, which nobody knows before it is read back.
+        if (call.attempt > 0 && !failureReadBack(view, call)) continue
         const routed = route(view, session, call, charged)
         if (routed.do === "append" && routed.event.type === "tool-call.dispatched" && call.attempt === 0) charged++
         intents.push(routed)
@@ -138,6 +140,12 @@ function readBack(view: View, call: Call): boolean {
   if (settled.phase !== "awaiting-tools" || call.state.is !== "dispatched") return false
   const stands = settled.calls.find((one) => one.toolUseId === call.toolUseId)
   return stands?.state.is === "dispatched" && stands.state.eventId === call.state.eventId
+}
+
+function failureReadBack({ settled }: View, { toolUseId, attempt }: Call): boolean {
+  if (settled.phase !== "awaiting-tools") return false
+  const stands = settled.calls.find((one) => one.toolUseId === toolUseId)
+  return stands?.state.is === "wanted" && stands.attempt === attempt
 }
 
 /** Built from the accepted record; one key over all sends, so that the backend's fold keeps the first. */

@@ -403,6 +403,16 @@ describe("what a worker says of a call", () => {
       .then(says({ type: "tool-call.failed", kind: "given_up", retryAfterMs: 400 }))
   })
 
+  it("waits for its place in the log: the time of the next attempt counts from there", () => {
+    given((story) => one(story).dispatched("toolu_0"))
+      .when((story) => {
+        const settled = story.session
+        story.failed("toolu_0", { retryAfterMs: 400 })
+        return router({ settled, now: story.now + 60_000 })(story)
+      })
+      .then(quiet)
+  })
+
   it("is waited for before the next attempt begins", () => {
     given((story) => one(story).dispatched("toolu_0").failed("toolu_0", { retryAfterMs: 400 }))
       .when((story) => [router({ now: story.now + 399 })(story), router({ now: story.now + 400 })(story)] as const)
