@@ -116,12 +116,17 @@ export async function followCommand(
   const timers: NodeJS.Timeout[] = []
   const late = `The session ${sessionId} did not come to rest in time; it goes on. Look at it with: npx reins events ${sessionId} -f`
   if (timeoutMs !== undefined) timers.push(setTimeout(() => refuse(new CliError(7, late)), timeoutMs))
+  // A second one does not wait: by then nobody listens any more, and the process ends as the system has it.
+  const goesOn = config.kafka === null ? " and goes on with the next `reins run` or `reins dev`" : " and goes on"
+  const interrupted = (): void => refuse(new CliError(130, `Interrupted. The session ${sessionId} stands in the log${goesOn}.`))
+  process.once("SIGINT", interrupted)
   const silence = "Nobody has answered the command yet. Are the services running? `reins up` starts them."
   timers.push(setTimeout(() => (heard ? undefined : shown.aside(silence)), silenceMs))
   try {
     await publish(log, config, { ...command, commandId })
     return await outcome
   } finally {
+    process.off("SIGINT", interrupted)
     for (const timer of timers) clearTimeout(timer)
     await following.stop()
   }
