@@ -3,6 +3,7 @@ import {
   agentGiven,
   canonicalJson,
   defaultLimits,
+  type EffectClass,
   isDeeperThan,
   type Tool,
   type ToolDeclared,
@@ -71,6 +72,8 @@ function resolveTool(tool: ToolGiven, place: string, declared: ToolDeclared | un
     )
   }
   if (tool.backend === "http" && tool.http === undefined) return invalid(`${place}/http: an http tool needs its method and url.`)
+  const effect = effectFault(tool, declared)
+  if (effect !== null) return invalid(`${place}/effect: ${effect}`)
   const inputSchema =
     tool.inputSchema ?? (declared.tool === "*" ? undefined : (JSON.parse(declared.inputSchema) as Record<string, unknown>))
   if (inputSchema === undefined)
@@ -91,6 +94,20 @@ function resolveTool(tool: ToolGiven, place: string, declared: ToolDeclared | un
     claims: declared.claims,
     encoding: declared.encoding,
   }
+}
+
+/** From what may run again at will to what never may. */
+const strictness: readonly EffectClass[] = ["pure", "idempotent", "keyed", "queryable", "unsafe"]
+
+/** An agent may be stricter than the worker that knows the tool, never looser; and nobody can ask an endpoint whether a call happened. */
+function effectFault(tool: ToolGiven, declared: ToolDeclared): string | null {
+  if (tool.effect === undefined) return null
+  if (declared.tool === "*")
+    return tool.effect === "queryable"
+      ? `the backend ${tool.backend} cannot be asked whether a call happened; declare it keyed or unsafe.`
+      : null
+  if (strictness.indexOf(tool.effect) >= strictness.indexOf(declared.effect)) return null
+  return `its worker declares ${tool.name} as ${declared.effect}; an agent may be stricter, and ${tool.effect} is looser.`
 }
 
 /** Why this schema cannot be used, or null. Nothing is fetched: a remote `$ref` does not resolve. */

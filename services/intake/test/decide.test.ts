@@ -227,6 +227,16 @@ describe("a session.start", () => {
       /at most 65536 are compiled/,
     ],
     [
+      "that is looser than its worker says",
+      { name: "train", backend: "python", effect: "pure" },
+      /^agent\/tools\/0\/effect: its worker declares train as keyed; an agent may be stricter, and pure is looser/,
+    ],
+    [
+      "of http that cannot be asked whether it happened",
+      { name: "get", backend: "http", effect: "queryable", inputSchema: { type: "object" }, http: { url: "http://127.0.0.1/" } },
+      /declare it keyed or unsafe/,
+    ],
+    [
       "with a header that would be two",
       { name: "get", backend: "http", inputSchema: { type: "object" }, http: { url: "http://127.0.0.1/", headers: { a: "b\r\nc: d" } } },
       /headers/,
@@ -239,6 +249,11 @@ describe("a session.start", () => {
       assert.match(said, message)
     })
   }
+
+  it("may make a tool stricter than its worker says", () => {
+    const event = answered(heard(start({ tools: [{ name: "add", backend: "function", effect: "unsafe" }] })))
+    assert.equal(event.type === "session.started" && event.agent.tools[0]?.effect, "unsafe")
+  })
 
   it("with two tools of one name is rejected, also over two backends", () => {
     const { code, message } = rejected(
