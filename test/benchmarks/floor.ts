@@ -1,8 +1,8 @@
-import { type ChildProcess, fork } from "node:child_process"
 import { randomBytes } from "node:crypto"
 import process from "node:process"
 import { fileURLToPath } from "node:url"
 import KafkaJs from "kafkajs"
+import { Actors, readyToStop } from "./actors.ts"
 import { type Figures, Stopwatch } from "./workload.ts"
 
 /**
@@ -163,35 +163,22 @@ export async function floor(shape: "hosted" | "apart", sessions: number, turns: 
   })
   // kafkajs's own wait fails where the metadata are a moment behind.
   await new Promise((resolve) => setTimeout(resolve, 1000))
-  const children: ChildProcess[] = []
+  const actors = new Actors()
   try {
     for (const role of shape === "hosted" ? ["hosted"] : Object.keys(roles)) {
-      children.push(
-        fork(fileURLToPath(import.meta.url), [base, role], {
-          env,
-          execArgv: ["--disable-warning=ExperimentalWarning", "--disable-warning=TimeoutNegativeWarning"],
-        }),
-      )
+      actors.start(fileURLToPath(import.meta.url), [base, role], env)
     }
-    await Promise.all(children.map((child) => new Promise((resolve, reject) => child.once("message", resolve).once("exit", reject))))
+    await actors.ready()
     const watch = new Stopwatch(sessions, turns)
     const driver = await act(base, "", false, (said) => watch.turn(String(said.session), said.turn))
     watch.begin()
     for (let session = 0; session < sessions; session++) driver.append("sessions", { session, turn: 0, letter: "u" })
     await watch.finished
     const figures = watch.figures()
-    const cpuMs = await Promise.all(
-      children.map(
-        (child) =>
-          new Promise<number>((resolve) => {
-            child.once("message", (message) => child.once("exit", () => resolve((message as { cpuMs: number }).cpuMs)))
-            child.send("stop")
-          }),
-      ),
-    )
-    return { ...figures, cpuMsPerTurn: Number((cpuMs.reduce((sum, ms) => sum + ms, 0) / sessions / turns).toFixed(3)) }
+    const cpuMs = await actors.stop()
+    return { ...figures, cpuMsPerTurn: Number((cpuMs / sessions / turns).toFixed(3)) }
   } finally {
-    for (const child of children) if (child.exitCode === null) child.kill("SIGKILL")
+    actors.kill()
     await admin.deleteTopics({ topics: [`${base}sessions`, `${base}tools`] }).catch(() => undefined)
     await admin.disconnect()
   }
@@ -200,11 +187,5 @@ export async function floor(shape: "hosted" | "apart", sessions: number, turns: 
 if (process.argv[1] === fileURLToPath(import.meta.url) && process.send !== undefined) {
   const [base, role] = process.argv.slice(2) as [string, string]
   await act(base, role === "hosted" ? Object.values(roles).join("") : (roles[role] as string), role === "hosted", () => undefined)
-  const cpu = process.cpuUsage()
-  process.on("message", () => {
-    const { user, system } = process.cpuUsage(cpu)
-    process.send?.({ cpuMs: (user + system) / 1000 })
-    process.exit(0)
-  })
-  process.send("ready")
+  readyToStop()
 }

@@ -1,10 +1,10 @@
-import { type ChildProcess, fork } from "node:child_process"
 import { randomBytes } from "node:crypto"
 import process from "node:process"
 import { fileURLToPath } from "node:url"
 import { topicNames } from "@reins/events"
 import { partitionOf } from "@reins/log"
 import { newInstance, openLog, readConfig, topicSettings } from "@reins/runtime"
+import { Actors } from "./actors.ts"
 import { type Figures, Stopwatch, startCommand } from "./workload.ts"
 
 const partitions = 8
@@ -29,17 +29,11 @@ export async function onKafka(
   const names = topicNames(config.prefix)
   const { log, codec } = await openLog(config, newInstance("driver"))
   await log.applyTopics(topicSettings(config.prefix, partitions, ["http", "function", "bench"]))
-  const children: ChildProcess[] = []
+  const actors = new Actors()
   try {
     const groups = shape === "hosted" ? [services] : services.map((service) => [service])
-    for (const group of groups)
-      children.push(
-        fork(fileURLToPath(new URL("role.ts", import.meta.url)), [String(turns), ...group], {
-          env,
-          execArgv: ["--disable-warning=ExperimentalWarning"],
-        }),
-      )
-    await Promise.all(children.map((child) => new Promise((resolve, reject) => child.once("message", resolve).once("exit", reject))))
+    for (const group of groups) actors.start(fileURLToPath(new URL("role.ts", import.meta.url)), [String(turns), ...group], env)
+    await actors.ready()
     const watch = new Stopwatch(sessions, turns)
     const following = await log.follow({
       instance: newInstance("driver"),
@@ -67,18 +61,10 @@ export async function onKafka(
     await watch.finished
     await following.stop()
     const figures = watch.figures()
-    const cpuMs = await Promise.all(
-      children.map(
-        (child) =>
-          new Promise<number>((resolve) => {
-            child.once("message", (message) => child.once("exit", () => resolve((message as { cpuMs: number }).cpuMs)))
-            child.send("stop")
-          }),
-      ),
-    )
-    return { ...figures, cpuMsPerTurn: Number((cpuMs.reduce((sum, ms) => sum + ms, 0) / sessions / turns).toFixed(3)) }
+    const cpuMs = await actors.stop()
+    return { ...figures, cpuMsPerTurn: Number((cpuMs / sessions / turns).toFixed(3)) }
   } finally {
-    for (const child of children) if (child.exitCode === null) child.kill("SIGKILL")
+    actors.kill()
     await log.close()
   }
 }

@@ -4,6 +4,7 @@ import { llmInvoker } from "@reins/llm-invoker"
 import { type AnyService, readConfig, type ServiceContext, startProcess } from "@reins/runtime"
 import { toolRouter } from "@reins/tool-router"
 import { worker } from "@reins/worker-kit"
+import { readyToStop } from "./actors.ts"
 import { benchBackend, instantModel } from "./workload.ts"
 
 // One process of a benchmark on Kafka: `role.ts TURNS SERVICE…` hosts these services until its parent says stop.
@@ -29,11 +30,5 @@ const running = await startProcess({
 const timer = setInterval(() => {
   if (!running.loop.ready() || running.loop.partitions.length === 0) return
   clearInterval(timer)
-  process.send?.("ready")
+  readyToStop()
 }, 20)
-const cpu = process.cpuUsage()
-process.on("message", () => {
-  const { user, system } = process.cpuUsage(cpu)
-  process.send?.({ cpuMs: (user + system) / 1000 })
-  process.exit(0)
-})
