@@ -370,6 +370,12 @@ describe("bad tools and bad models", { timeout: 240_000 }, () => {
       assert.ok(!(await types(sessionId)).includes("tool-call.dispatched"))
     })
 
+    it("an answer that is larger than the log takes is a failure that says so, and is not asked for again", async () => {
+      const { sessionId, reason } = await run("too-large", [() => ({ content: [{ type: "text", text: "x".repeat(1_200_000) }] })])
+      assert.equal(reason, "model_error")
+      assert.equal((await types(sessionId)).filter((type) => type === "model.requested").length, 1)
+    })
+
     it("a refusal is no error", async () => {
       const { reason } = await run("refusal", [() => ({ content: [{ type: "text", text: "No." }], stopReason: "refusal" })])
       assert.equal(reason, "refusal")

@@ -69,3 +69,25 @@ export async function perform(
     },
   ]
 }
+
+/** An answer that does not fit into the log is a failure that no further attempt mends. */
+export function refused(draft: Draft, why: string): Draft | undefined {
+  if (draft.on !== "sessions" || draft.event.type !== "model.responded") return undefined
+  const { claim, turn, attempt, causedBy, requestId } = draft.event
+  return {
+    on: "sessions",
+    event: {
+      type: "model.failed",
+      claim,
+      turn,
+      attempt,
+      causedBy: causedBy ?? null,
+      kind: "response_too_large",
+      status: null,
+      message: `The model answered, and the log does not take its answer: ${why}`.slice(0, 4000),
+      retryable: false,
+      retryAfterMs: 0,
+      requestId,
+    },
+  }
+}

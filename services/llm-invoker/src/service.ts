@@ -3,7 +3,7 @@ import { defaultInvokerLimits, type InvokerLimits } from "./config.ts"
 import { contract } from "./contract.ts"
 import { decide, giveUp, type ModelCall } from "./decide.ts"
 import type { Model } from "./models/model.ts"
-import { type Measured, perform } from "./perform.ts"
+import { type Measured, perform, refused } from "./perform.ts"
 
 /** Hears that it is the model's turn, asks the model, says what it said. Knows nothing of what a tool does. */
 export function llmInvoker(options: {
@@ -26,6 +26,7 @@ export function llmInvoker(options: {
     concurrency: limits.concurrency,
     decide: (view) => decide(view, limits),
     giveUp,
+    refused,
     perform: (call, performing) => perform(call, performing, options.model, measured, options.random ?? Math.random),
   }
 }

@@ -81,12 +81,6 @@ export class Metrics {
     labelNames: ["status"],
     registers: [this.registry],
   })
-  readonly lag: Gauge<"group" | "topic" | "partition"> = new Gauge({
-    name: "reins_consumer_lag_records",
-    help: "Records of an owned partition that are not folded yet.",
-    labelNames: ["group", "topic", "partition"],
-    registers: [this.registry],
-  })
 
   constructor(version: string) {
     new Gauge({ name: "reins_build_info", help: "Always 1.", labelNames: ["version", "node"], registers: [this.registry] }).set(

@@ -110,6 +110,8 @@ export interface Service<Work = never> {
   decide?(view: View): readonly Intent<Work>[]
   /** The effect; what it says is appended until it stands. It must not throw: a failure is a fact. */
   perform?(work: Work, performing: Performing): Promise<readonly Draft[]>
+  /** What to say instead of a result that the log refuses for good, for example because it is too large. */
+  refused?(draft: Draft, why: string): Draft | undefined
   /** What to say about the claims on this session that this process made and has not begun, now that it lost them. */
   giveUp?(view: View): readonly Draft[]
   /** Judges one command; `view` shows the session that it is for. */
