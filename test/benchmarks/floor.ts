@@ -148,7 +148,7 @@ async function act(base: string, letters: string, hosted: boolean, turnBegan: (s
 }
 
 /** Measures the floor of a shape: all roles in one process, or each in a process and group of its own. */
-export async function floor(shape: "hosted" | "apart", sessions: number, turns: number, bootstrap: string): Promise<Figures> {
+async function floor(shape: "hosted" | "apart", sessions: number, turns: number, bootstrap: string): Promise<Figures> {
   const env = { ...process.env, FLOOR_BROKER: bootstrap }
   process.env["FLOOR_BROKER"] = bootstrap
   const base = `floor-${randomBytes(4).toString("hex")}-`
@@ -184,8 +184,13 @@ export async function floor(shape: "hosted" | "apart", sessions: number, turns: 
   }
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url) && process.send !== undefined) {
-  const [base, role] = process.argv.slice(2) as [string, string]
-  await act(base, role === "hosted" ? Object.values(roles).join("") : (roles[role] as string), role === "hosted", () => undefined)
+// Its own program, as bare kafkajs must not share a process with ours, which patches it: `floor.ts SHAPE SESSIONS TURNS BOOTSTRAP` measures
+// and prints; as a child it plays one role.
+const [first, second, ...more] = process.argv.slice(2) as [string, string, ...string[]]
+if (process.send !== undefined) {
+  await act(first, second === "hosted" ? Object.values(roles).join("") : (roles[second] as string), second === "hosted", () => undefined)
   readyToStop()
+} else {
+  process.stdout.write(`${JSON.stringify(await floor(first as "hosted" | "apart", Number(second), Number(more[0]), more[1] as string))}\n`)
+  process.exit(0)
 }

@@ -4,7 +4,6 @@ import process from "node:process"
 import { fileURLToPath } from "node:url"
 import { parseArgs, promisify } from "node:util"
 import { kafkaAvailable, startKafka } from "@reins/infra/kafka"
-import { floor } from "./floor.ts"
 import { onKafka } from "./on-kafka.ts"
 import type { Figures } from "./workload.ts"
 
@@ -32,6 +31,18 @@ function add(row: Row): void {
   )
 }
 
+/** Measures in a process of its own, which prints what it found. */
+async function apart<F = Figures>(program: string, ...args: readonly (string | number)[]): Promise<F> {
+  const file = fileURLToPath(new URL(program, import.meta.url))
+  const { stdout } = await run(process.execPath, [
+    "--disable-warning=ExperimentalWarning",
+    "--disable-warning=TimeoutNegativeWarning",
+    file,
+    ...args.map(String),
+  ])
+  return JSON.parse(stdout) as F
+}
+
 /** The median run by turns per second: one run on a shared machine says little. */
 async function median<F extends Figures>(times: number, measure: () => Promise<F>): Promise<F> {
   const runs: F[] = []
@@ -56,25 +67,13 @@ let bytesPerTurn: unknown = null
 
 for (const [sessions, turns] of values.only === "kafka" ? [] : loads) {
   const measured = await median(times, async () => {
-    const { stdout } = await run(process.execPath, [
-      "--disable-warning=ExperimentalWarning",
-      fileURLToPath(new URL("embedded.ts", import.meta.url)),
-      String(sessions),
-      String(turns),
-    ])
-    return JSON.parse(stdout) as Figures & { bytesPerTurn: unknown }
+    return apart<Figures & { bytesPerTurn: unknown }>("embedded.ts", sessions, turns)
   })
   if (sessions === 1 && !values.quick) bytesPerTurn = measured.bytesPerTurn
   add({ ...measured, shape: "embedded" })
 }
 if (values.quick) {
-  const { stdout } = await run(process.execPath, [
-    "--disable-warning=ExperimentalWarning",
-    fileURLToPath(new URL("embedded.ts", import.meta.url)),
-    "1",
-    "210",
-  ])
-  bytesPerTurn = (JSON.parse(stdout) as { bytesPerTurn: unknown }).bytesPerTurn
+  ;({ bytesPerTurn } = await apart<{ bytesPerTurn: unknown }>("embedded.ts", 1, 210))
 }
 
 const available = kafkaAvailable({ registry: true })
@@ -90,7 +89,7 @@ else {
         const floors: Figures[] = []
         const ours: Figures[] = []
         for (let time = 0; time < times; time++) {
-          floors.push(await floor(shape, sessions, turns, broker.bootstrap))
+          floors.push(await apart("floor.ts", shape, sessions, turns, broker.bootstrap))
           ours.push(await onKafka(shape, sessions, turns, broker))
         }
         const middle = (runs: Figures[]): Figures =>
