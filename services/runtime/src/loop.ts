@@ -333,7 +333,7 @@ export class Loop {
       if (record.value === null) {
         // A tombstone: the record is erased. On a tool topic, where nothing is erased, it says nothing.
         owned.next.set(topic, record.offset + 1)
-        this.#options.metrics.folded.inc({ topic, verdict: "erased" })
+        this.#options.metrics.folded.inc(topic, "erased")
         continue
       }
       const decoded = decodeRecord(this.#options.codec, backend === null ? "sessions" : "tools", record)
@@ -390,7 +390,7 @@ export class Loop {
     owned.dirty.add(event.sessionId)
     if (verdict === "accepted") this.#stopEffects(event)
     const { metrics } = this.#options
-    metrics.folded.inc({ topic, verdict })
+    metrics.folded.inc(topic, verdict)
     if (verdict === "duplicate") metrics.duplicates.inc({ service: "fold", reason: event.type })
     else if (verdict === "superseded") metrics.superseded.inc({ service: "fold", reason: event.type })
     this.#options.observe?.({ topic, partition: owned.number, offset, timestamp, event, verdict, live: owned.caughtUp.has(topic) })
@@ -414,19 +414,26 @@ export class Loop {
     const service = this.#options.services.find((one) => one.contract.buries.includes(family))
     this.#options.metrics.deadLetters.inc({ service: service?.name ?? "none", reason: decoded.reason })
     if (service === undefined || record.offset < (owned.buriedTo.get(record.topic) ?? 0)) return
-    this.#bury(record, service.name, decoded.reason, decoded.message)
+    this.#bury(owned, record, service.name, decoded.reason, decoded.message)
   }
 
   /** Puts a record into the dead letters (design rule 16). */
-  #bury(record: LogRecord, service: string, reason: string, message: string): void {
+  #bury(owned: OwnedPartition, record: LogRecord, service: string, reason: string, message: string): void {
     const { log, logger } = this.#options
     logger.error(
       { topic: record.topic, partition: record.partition, offset: record.offset, reason },
       `A record was put into the dead letters: ${message}`,
     )
-    log
-      .append(deadLetterOf(this.#topics, record, service, reason, message))
-      .catch((error: unknown) => logger.error({ err: error }, "A dead letter could not be written."))
+    const burying = owned.burying.get(record.topic) ?? new Set()
+    owned.burying.set(record.topic, burying.add(record.offset))
+    log.append(deadLetterOf(this.#topics, record, service, reason, message)).then(
+      () => burying.delete(record.offset),
+      (error: unknown) => {
+        logger.error({ err: error }, "A dead letter could not be written.")
+        // What the log refuses it would refuse whoever comes next.
+        if (error instanceof AppendRejectedError) burying.delete(record.offset)
+      },
+    )
   }
 
   // --- deciding
@@ -549,14 +556,17 @@ export class Loop {
     const service = this.#options.services.find((one) => one.hear !== undefined)
     for (const record of owned.commands.splice(0)) {
       if (service?.hear === undefined) continue
-      if (record.offset <= (owned.sessions.commandOffsets.get(owned.number) ?? -1)) continue
       const hearing = this.#heard(owned, record, service.hear, service)
+      // Newer commands may be answered before an older one is sent on or buried, so only an answer can be behind the newest.
+      const isBehind = record.offset <= (owned.sessions.commandOffsets.get(owned.number) ?? -1)
+      if (isBehind && hearing.judged === "answer") continue
       switch (hearing.judged) {
         case "known":
           break
         case "bury":
           this.#options.metrics.deadLetters.inc({ service: service.name, reason: hearing.reason })
-          if (record.offset >= (owned.buriedTo.get(record.topic) ?? 0)) this.#bury(record, service.name, hearing.reason, hearing.message)
+          if (record.offset >= (owned.buriedTo.get(record.topic) ?? 0))
+            this.#bury(owned, record, service.name, hearing.reason, hearing.message)
           break
         case "forward":
           this.#answer(
@@ -726,7 +736,7 @@ export class Loop {
       headers,
       certainty,
     })
-    this.#options.metrics.appended.inc({ topic, event_type: event.type })
+    this.#options.metrics.appended.inc(topic, event.type)
     return placed
   }
 
@@ -775,6 +785,11 @@ export class Loop {
       for (const draft of drafts) {
         this.#result(partition, sessionId, service, draft, origin, "always").catch((error: unknown) => {
           if (error instanceof AppendWithdrawnError) return
+          const instead = error instanceof AppendRejectedError ? service.refused?.(draft, error.message) : undefined
+          if (instead !== undefined) {
+            this.#result(partition, sessionId, service, instead, origin, "always").catch(() => undefined)
+            return
+          }
           logger.error(
             { err: error, sessionId, type: draft.event.type },
             "A result was refused by the log; its deadline will close the attempt.",
@@ -840,12 +855,13 @@ export class Loop {
     for (const owned of this.#owned.values()) {
       if (!this.#isReady(owned)) continue
       for (const [topic, next] of owned.next) {
-        const offset = this.#watermark(owned, topic, next)
-        const mark = `${offset}/${next}`
+        const buried = owned.buriedBelow(topic, next)
+        const offset = Math.min(this.#watermark(owned, topic, next), buried)
+        const mark = `${offset}/${buried}`
         const id = `${topic}/${owned.number}`
         if (this.#committed.get(id) === mark) continue
         this.#committed.set(id, mark)
-        commits.push({ topic, partition: owned.number, offset, note: `read=${next}` })
+        commits.push({ topic, partition: owned.number, offset, note: `read=${buried}` })
       }
       for (const session of owned.sessions.sessions.values()) {
         if (session.phase === "absent") continue

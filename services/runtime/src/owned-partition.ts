@@ -43,12 +43,19 @@ export class OwnedPartition {
   readonly answering: Set<number> = new Set()
   /** Below this offset, unreadable records of a topic are in the dead letters already. */
   readonly buriedTo: Map<string, number> = new Map()
+  /** By topic, offsets of unreadable records that do not stand in the dead letters yet: whoever comes next has to bury them. */
+  readonly burying: Map<string, Set<number>> = new Map()
   readonly #pending = new Map<string, { pending: Pending[]; version: number }>()
   /** The session ahead of what is settled, until either changes. */
   readonly #ahead = new Map<string, { readonly settled: Session; readonly version: number; readonly session: Session }>()
 
   constructor(number: number) {
     this.number = number
+  }
+
+  /** The offset below which nothing of a topic waits for its dead letter; `next` where nothing does. */
+  buriedBelow(topic: string, next: number): number {
+    return Math.min(next, ...(this.burying.get(topic) ?? []))
   }
 
   /** Whether the session of a call still waits for what becomes of it. */

@@ -1,0 +1,133 @@
+import assert from "node:assert/strict"
+import { describe, it } from "node:test"
+import { topicNames } from "@reins/events"
+import type { LogRecord } from "@reins/log"
+import { Codec } from "@reins/log/codec"
+import { MemoryBroker, type MemoryLog } from "@reins/log/memory"
+import { pino } from "pino"
+import { Loop } from "../src/loop.ts"
+import { Metrics } from "../src/metrics.ts"
+import type { AnyService } from "../src/service.ts"
+import { topicSettings } from "../src/topics.ts"
+
+const topics = topicNames("t")
+const lost = (): Promise<never> => Promise.reject(new Error("Nobody answered."))
+
+const burying: AnyService = {
+  name: "burying",
+  contract: { reads: ["commands", "sessions"], says: [], buries: ["commands", "sessions"], needsDeclarations: false },
+}
+
+async function stage(): Promise<{
+  broker: MemoryBroker
+  admin: MemoryLog
+  start(instance: string, log: MemoryLog, service: AnyService): Promise<Loop>
+}> {
+  const broker = new MemoryBroker()
+  const admin = broker.connect()
+  await admin.applyTopics(topicSettings("t", 1, []))
+  const codec = await Codec.open(broker.registry)
+  const start = async (instance: string, log: MemoryLog, service: AnyService): Promise<Loop> => {
+    const loop = new Loop({
+      log,
+      codec,
+      services: [service],
+      prefix: "t",
+      partitions: 1,
+      group: "t.burying",
+      instance,
+      backends: [],
+      metrics: new Metrics("test"),
+      logger: pino({ level: "silent" }),
+      failed: (error) => assert.fail(error),
+      commitIntervalMs: 1,
+    })
+    await loop.start()
+    return loop
+  }
+  return { broker, admin, start }
+}
+
+async function standing(log: MemoryLog, topic: string): Promise<LogRecord[]> {
+  const records: LogRecord[] = []
+  for await (const stretch of log.replay(topic, 0, 0)) records.push(...stretch)
+  return records
+}
+
+async function until(holds: () => boolean | Promise<boolean>): Promise<void> {
+  for (let turn = 0; turn < 10_000; turn++) {
+    if (await holds()) return
+    await new Promise<void>((resolve) => setTimeout(resolve, 1))
+  }
+  assert.fail("It never came true.")
+}
+
+describe("a record that nobody can read", () => {
+  it("is buried by the successor of a process that died before its dead letter stood", async () => {
+    const { broker, admin, start } = await stage()
+    broker.inject(topics.sessions, 0, { key: "k", value: Buffer.from("poison") })
+    let tries = 0
+    const dying = broker.connect((batches, write) => {
+      if (batches.some(({ topic }) => topic === topics.deadLetters)) tries++
+      else return Promise.resolve(write(batches))
+      return lost()
+    })
+    const first = await start("first", dying, burying)
+    await until(() => tries > 0 && first.ready())
+    // Long enough for its commits: each would have said that the record is dealt with.
+    const triesThen = tries
+    await until(() => tries > triesThen)
+    dying.kill()
+    dying.expire()
+    await first.stop()
+    const second = await start("second", broker.connect(), burying)
+    await until(async () => (await standing(admin, topics.deadLetters)).length > 0)
+    const [letter] = await standing(admin, topics.deadLetters)
+    assert.equal(letter?.headers["dlq.offset"], "0")
+    await second.stop()
+  })
+})
+
+describe("a command on the partition of another session", () => {
+  it("is sent on by the successor of a process that died after it had answered a newer one", async () => {
+    const { broker, admin, start } = await stage()
+    const hearing: AnyService = {
+      name: "hearing",
+      contract: { reads: ["commands", "sessions"], says: ["command.rejected"], buries: ["commands"], needsDeclarations: false },
+      hear: (record) =>
+        record.key === "astray"
+          ? { judged: "forward", partition: 0, headers: { sent: "on" }, key: "home" }
+          : record.headers["sent"] === "on"
+            ? { judged: "known" }
+            : {
+                judged: "answer",
+                sessionId: "s",
+                tenant: "default",
+                traceparent: null,
+                event: {
+                  type: "command.rejected",
+                  commandId: "newer",
+                  command: { partition: 0, offset: record.offset },
+                  commandType: "session.end",
+                  code: "session_unknown",
+                  message: "There is none.",
+                },
+              },
+    }
+    broker.inject(topics.commands, 0, { key: "astray", value: Buffer.from("{}") })
+    broker.inject(topics.commands, 0, { key: "s", value: Buffer.from("{}") })
+    const dying = broker.connect((batches, write) => {
+      const home = batches.filter(({ topic }) => topic === topics.sessions)
+      if (home.length > 0) write(home)
+      return lost()
+    })
+    const first = await start("first", dying, hearing)
+    await until(async () => (await standing(admin, topics.sessions)).length > 0)
+    dying.kill()
+    dying.expire()
+    await first.stop()
+    const second = await start("second", broker.connect(), hearing)
+    await until(async () => (await standing(admin, topics.commands)).some(({ headers }) => headers["sent"] === "on"))
+    await second.stop()
+  })
+})
