@@ -855,7 +855,9 @@ export class Loop {
     for (const owned of this.#owned.values()) {
       if (!this.#isReady(owned)) continue
       for (const [topic, next] of owned.next) {
-        const buried = owned.buriedBelow(topic, next)
+        // A command that is read and not judged yet may turn out to be one that nobody can read.
+        const judged = topic === this.#topics.commands ? (owned.commands[0]?.offset ?? next) : next
+        const buried = owned.buriedBelow(topic, judged)
         const offset = Math.min(this.#watermark(owned, topic, next), buried)
         const mark = `${offset}/${buried}`
         const id = `${topic}/${owned.number}`

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict"
 import { describe, it } from "node:test"
-import { topicNames } from "@reins/events"
+import { type SessionEventOf, topicNames } from "@reins/events"
 import type { LogRecord } from "@reins/log"
 import { Codec } from "@reins/log/codec"
 import { MemoryBroker, type MemoryLog } from "@reins/log/memory"
@@ -21,6 +21,7 @@ const burying: AnyService = {
 async function stage(): Promise<{
   broker: MemoryBroker
   admin: MemoryLog
+  codec: Codec
   start(instance: string, log: MemoryLog, service: AnyService): Promise<Loop>
 }> {
   const broker = new MemoryBroker()
@@ -45,7 +46,25 @@ async function stage(): Promise<{
     await loop.start()
     return loop
   }
-  return { broker, admin, start }
+  return { broker, admin, codec, start }
+}
+
+function rejected(offset: number): SessionEventOf<"command.rejected"> {
+  return {
+    type: "command.rejected",
+    eventId: `evt_${offset}`,
+    sessionId: "s",
+    tenant: "default",
+    at: 0,
+    by: "intake@test",
+    causedBy: null,
+    traceparent: null,
+    commandId: `command-${offset}`,
+    command: { partition: 0, offset },
+    commandType: "session.end",
+    code: "session_unknown",
+    message: "There is none.",
+  }
 }
 
 async function standing(log: MemoryLog, topic: string): Promise<LogRecord[]> {
@@ -88,6 +107,41 @@ describe("a record that nobody can read", () => {
   })
 })
 
+describe("a command that nobody can read", () => {
+  it("is buried by the successor of a process that read it while it drained", async () => {
+    const { broker, admin, codec, start } = await stage()
+    const hearing: AnyService = {
+      name: "hearing",
+      contract: { reads: ["commands", "sessions"], says: [], buries: ["commands"], needsDeclarations: false },
+      hear: () => ({ judged: "bury", reason: "undecodable", message: "It is poison." }),
+    }
+    let running = false
+    const busy: AnyService = {
+      ...hearing,
+      decide: ({ sessionId }) => [{ do: "perform", key: "k", work: null, stoppedBy: sessionId }],
+      perform: async () => {
+        running = true
+        return new Promise(() => {})
+      },
+    }
+    broker.inject(topics.sessions, 0, { key: "s/1", value: codec.encode("sessions", rejected(0)) })
+    const dying = broker.connect()
+    const first = await start("first", dying, busy)
+    await until(() => running)
+    const drained = first.drain(60_000)
+    broker.inject(topics.commands, 0, { key: "s", value: Buffer.from("poison") })
+    // Its offsets are committed while it drains, and say how far it has judged.
+    await new Promise((resolve) => setTimeout(resolve, 50))
+    dying.kill()
+    dying.expire()
+    await first.stop()
+    const second = await start("second", broker.connect(), hearing)
+    await until(async () => (await standing(admin, topics.deadLetters)).length > 0)
+    await second.stop()
+    void drained
+  })
+})
+
 describe("a command on the partition of another session", () => {
   it("is sent on by the successor of a process that died after it had answered a newer one", async () => {
     const { broker, admin, start } = await stage()
@@ -104,14 +158,7 @@ describe("a command on the partition of another session", () => {
                 sessionId: "s",
                 tenant: "default",
                 traceparent: null,
-                event: {
-                  type: "command.rejected",
-                  commandId: "newer",
-                  command: { partition: 0, offset: record.offset },
-                  commandType: "session.end",
-                  code: "session_unknown",
-                  message: "There is none.",
-                },
+                event: rejected(record.offset),
               },
     }
     broker.inject(topics.commands, 0, { key: "astray", value: Buffer.from("{}") })
