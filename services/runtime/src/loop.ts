@@ -578,7 +578,8 @@ export class Loop {
               key: () => hearing.key,
               value: record.value,
               headers: hearing.headers,
-              certainty: "until-withdrawn",
+              // It goes to another partition, whose loss must not take it back; sent twice it does no harm.
+              certainty: "always",
             }),
           )
           break

@@ -18,7 +18,7 @@ const burying: AnyService = {
   contract: { reads: ["commands", "sessions"], says: [], buries: ["commands", "sessions"], needsDeclarations: false },
 }
 
-async function stage(): Promise<{
+async function stage(partitions = 1): Promise<{
   broker: MemoryBroker
   admin: MemoryLog
   codec: Codec
@@ -26,7 +26,7 @@ async function stage(): Promise<{
 }> {
   const broker = new MemoryBroker()
   const admin = broker.connect()
-  await admin.applyTopics(topicSettings("t", 1, []))
+  await admin.applyTopics(topicSettings("t", partitions, []))
   const codec = await Codec.open(broker.registry)
   const start = async (instance: string, log: MemoryLog, service: AnyService): Promise<Loop> => {
     const loop = new Loop({
@@ -34,7 +34,7 @@ async function stage(): Promise<{
       codec,
       services: [service],
       prefix: "t",
-      partitions: 1,
+      partitions,
       group: "t.burying",
       instance,
       backends: [],
@@ -67,9 +67,9 @@ function rejected(offset: number): SessionEventOf<"command.rejected"> {
   }
 }
 
-async function standing(log: MemoryLog, topic: string): Promise<LogRecord[]> {
+async function standing(log: MemoryLog, topic: string, partition = 0): Promise<LogRecord[]> {
   const records: LogRecord[] = []
-  for await (const stretch of log.replay(topic, 0, 0)) records.push(...stretch)
+  for await (const stretch of log.replay(topic, partition, 0)) records.push(...stretch)
   return records
 }
 
@@ -175,6 +175,33 @@ describe("a command on the partition of another session", () => {
     await first.stop()
     const second = await start("second", broker.connect(), hearing)
     await until(async () => (await standing(admin, topics.commands)).some(({ headers }) => headers["sent"] === "on"))
+    await second.stop()
+  })
+
+  it("is sent on though its sender loses the partition that it goes to meanwhile", async () => {
+    const { broker, admin, start } = await stage(2)
+    const hearing: AnyService = {
+      name: "hearing",
+      contract: { reads: ["commands", "sessions"], says: [], buries: ["commands"], needsDeclarations: false },
+      hear: (record) =>
+        record.partition === 0 ? { judged: "forward", partition: 1, headers: { sent: "on" }, key: "home" } : { judged: "known" },
+    }
+    let tries = 0
+    let isOpen = false
+    const log = broker.connect((batches, write) => {
+      if (isOpen) return Promise.resolve(write(batches))
+      tries++
+      return lost()
+    })
+    const first = await start("first", log, hearing)
+    await until(() => first.ready() && first.partitions.length === 2)
+    broker.inject(topics.commands, 0, { key: "astray", value: Buffer.from("{}") })
+    await until(() => tries > 0)
+    const second = await start("second", broker.connect(), hearing)
+    await until(() => second.partitions.includes(1))
+    isOpen = true
+    await until(async () => (await standing(admin, topics.commands, 1)).some(({ headers }) => headers["sent"] === "on"))
+    await first.stop()
     await second.stop()
   })
 })
