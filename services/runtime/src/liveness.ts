@@ -1,9 +1,12 @@
 import type { Log } from "@reins/log"
 import type { Clock } from "./clock.ts"
 
+/** Looks come every half second while someone wants to know. */
+const freshMs = 2000
+
 interface Watched {
-  /** Monotonic time since which every trusted look has missed the instance. */
-  readonly absentSince: Map<string, number>
+  /** Monotonic times of the first and the newest of the trusted looks in a row that have missed the instance. */
+  readonly absent: Map<string, { readonly sinceMs: number; readonly lastMs: number }>
   readonly asked: Map<string, Set<() => void>>
   looking: boolean
 }
@@ -32,11 +35,11 @@ export class Liveness {
     if (instance === this.#instance) return false
     let watched = this.#groups.get(group)
     if (watched === undefined) {
-      watched = { absentSince: new Map(), asked: new Map(), looking: false }
+      watched = { absent: new Map(), asked: new Map(), looking: false }
       this.#groups.set(group, watched)
     }
-    const since = watched.absentSince.get(instance)
-    if (since !== undefined && this.#clock.monotonic() - since >= this.#log.absenceGraceMs) return true
+    const absence = watched.absent.get(instance)
+    if (absence !== undefined && this.#isFresh(absence.lastMs) && absence.lastMs - absence.sinceMs >= this.#log.absenceGraceMs) return true
     const waiting = watched.asked.get(instance) ?? new Set()
     waiting.add(again)
     watched.asked.set(instance, waiting)
@@ -45,6 +48,11 @@ export class Liveness {
       this.#clock.after(0, () => void this.#look(group, watched))
     }
     return false
+  }
+
+  /** An instance may have come back since a look that long ago: it says nothing of now, and a later miss is the first of a new row. */
+  #isFresh(lookedAtMs: number): boolean {
+    return this.#clock.monotonic() - lookedAtMs <= freshMs
   }
 
   stop(): void {
@@ -59,8 +67,10 @@ export class Liveness {
     const now = this.#clock.monotonic()
     if (trusted) {
       for (const instance of watched.asked.keys()) {
-        if (members.has(instance)) watched.absentSince.delete(instance)
-        else if (!watched.absentSince.has(instance)) watched.absentSince.set(instance, now)
+        const absence = watched.absent.get(instance)
+        const goesOn = absence !== undefined && this.#isFresh(absence.lastMs)
+        if (members.has(instance)) watched.absent.delete(instance)
+        else watched.absent.set(instance, { sinceMs: goesOn ? absence.sinceMs : now, lastMs: now })
       }
     }
     const waiting = [...watched.asked.values()].flatMap((set) => [...set])

@@ -1,0 +1,120 @@
+import assert from "node:assert/strict"
+import { describe, it } from "node:test"
+import type { Log } from "@reins/log"
+import type { Clock } from "../src/clock.ts"
+import { Liveness } from "../src/liveness.ts"
+
+interface Stage {
+  /** The answer to the next looks; null where it cannot be trusted. */
+  members: ReadonlySet<string> | null
+  readonly liveness: Liveness
+  pass(ms: number): Promise<void>
+  /** Asks as a decision does: again whenever it is told to. */
+  watch(group: string, instance: string): { gone(): boolean; stop(): void }
+}
+
+function stage(absenceGraceMs: number): Stage {
+  let now = 0
+  let due: { readonly at: number; readonly run: () => void }[] = []
+  const clock: Clock = {
+    wall: () => now,
+    monotonic: () => now,
+    after: (ms, run) => {
+      due.push({ at: now + ms, run })
+      return () => undefined
+    },
+  }
+  const log = { absenceGraceMs, members: async () => made.members } as unknown as Log
+  const made: Stage = {
+    members: new Set(["me", "other"]),
+    liveness: new Liveness(log, clock, "own", "me"),
+    pass: async (ms) => {
+      const end = now + ms
+      while (now < end) {
+        now += 100
+        const ready = due.filter(({ at }) => at <= now)
+        due = due.filter(({ at }) => at > now)
+        for (const { run } of ready) run()
+        await new Promise((resolve) => setImmediate(resolve))
+      }
+    },
+    watch: (group, instance) => {
+      let wants = true
+      let isGone = false
+      const ask = (): void => {
+        if (wants) isGone = made.liveness.gone(group, instance, ask)
+      }
+      ask()
+      return {
+        gone: () => isGone,
+        stop: () => {
+          wants = false
+        },
+      }
+    },
+  }
+  return made
+}
+
+describe("who is gone", () => {
+  it("is whom every look over the grace time has missed", async () => {
+    const made = stage(6000)
+    made.members = new Set(["me"])
+    const watched = made.watch("own", "other")
+    await made.pass(5900)
+    assert.equal(watched.gone(), false)
+    await made.pass(1500)
+    assert.equal(watched.gone(), true)
+  })
+
+  it("is not whom a look has found in between", async () => {
+    const made = stage(6000)
+    made.members = new Set(["me"])
+    const watched = made.watch("own", "other")
+    await made.pass(4000)
+    made.members = new Set(["me", "other"])
+    await made.pass(1000)
+    made.members = new Set(["me"])
+    await made.pass(5000)
+    assert.equal(watched.gone(), false)
+  })
+
+  it("is not whom a look missed once, long ago, and nobody has asked about since", async () => {
+    for (const absenceGraceMs of [0, 6000]) {
+      const made = stage(absenceGraceMs)
+      made.members = new Set(["me"])
+      made.watch("own", "other").stop()
+      await made.pass(1000)
+      made.members = new Set(["me", "other"])
+      await made.pass(60_000)
+      assert.equal(made.watch("own", "other").gone(), false, `with a grace time of ${absenceGraceMs} ms`)
+      await made.pass(60_000)
+      made.members = new Set(["me"])
+      const watched = made.watch("own", "other")
+      await made.pass(absenceGraceMs + 1000)
+      assert.equal(watched.gone(), true)
+    }
+  })
+
+  it("cannot be told from an answer about our own group that lacks ourselves, an empty one, or none", async () => {
+    for (const [group, members] of [
+      ["own", new Set<string>()],
+      ["own", new Set(["someone"])],
+      ["foreign", new Set<string>()],
+      ["foreign", null],
+    ] as const) {
+      const made = stage(6000)
+      made.members = members
+      const watched = made.watch(group, "other")
+      await made.pass(20_000)
+      assert.equal(watched.gone(), false)
+    }
+  })
+
+  it("is never ourselves", () => {
+    assert.equal(
+      stage(0).liveness.gone("own", "me", () => undefined),
+      false,
+    )
+  })
+})
