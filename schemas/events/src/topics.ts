@@ -17,6 +17,7 @@ export interface Topic {
 }
 
 const day = 86_400_000
+/** Stamped by the broker on every topic: a process whose clock is hours ahead is otherwise refused, and nobody's own time counts. */
 const appendTime = { "message.timestamp.type": "LogAppendTime" }
 
 export const commandsTopic: Topic = {
@@ -63,7 +64,7 @@ export const declarationsTopic: Topic = {
   cleanup: "compact",
   holds: "what workers say they can do",
   coPartitioned: false,
-  config: {},
+  config: { ...appendTime },
 }
 export const deadLettersTopic: Topic = {
   suffix: "dead-letters",
@@ -72,7 +73,7 @@ export const deadLettersTopic: Topic = {
   cleanup: "delete",
   holds: "records nobody could read, bytes untouched, with reason and coordinates in headers",
   coPartitioned: false,
-  config: { "retention.ms": String(30 * day) },
+  config: { "retention.ms": String(30 * day), ...appendTime },
 }
 
 /** Every topic that exists without a backend. */
