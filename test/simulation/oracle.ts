@@ -1,0 +1,575 @@
+import { isDeepStrictEqual } from "node:util"
+import { type TopicNames, topicNames } from "@reins/events"
+import type { ModelAnswer, ModelFault } from "@reins/llm-invoker"
+import type { Commit, LogRecord } from "@reins/log"
+import { type Codec, decodeRecord } from "@reins/log/codec"
+import type { Observed } from "@reins/runtime"
+import type { Acknowledged } from "./clients.ts"
+import type { ModelCall } from "./model.ts"
+import { type Block, type Fact, isSettled, RefSessions, RefTools, type Verdict } from "./reference.ts"
+import type { Effect } from "./tools.ts"
+
+/** The invariants, in the numbers of the fault catalogue. P3 is the promise that what is recorded is never computed again. */
+export type Invariant = `I${number}` | "P3"
+
+export interface Violation {
+  readonly invariant: Invariant
+  readonly detail: string
+}
+
+/** A record that nobody can read, and where it was put. */
+export interface Poison {
+  readonly mark: string
+  readonly topic: string
+  readonly partition: number
+  readonly offset: number
+  readonly value: Uint8Array | null
+}
+
+export interface Counted {
+  records: number
+  takeovers: number
+  late: number
+  superseded: number
+  duplicates: number
+  effects: number
+  reruns: number
+  unknownOutcomes: number
+  modelCalls: number
+  extraModelCalls: number
+}
+
+interface Request {
+  readonly claim: string
+  readonly sessionId: string
+  readonly instance: string
+  readonly bodyHash: string
+  readonly body: unknown
+  calls: number
+  /** What the provider asked for at least. */
+  retryAfterMs: number
+}
+
+interface CallStory {
+  readonly sessionId: string
+  readonly toolUseId: string
+  readonly input: string
+  /** Of a response that was cut off: it must never run. */
+  readonly cut: boolean
+  readonly effects: Effect[]
+  /** Attempts dispatched on `sessions` as accepted. */
+  readonly dispatched: Map<number, Fact>
+  refused: boolean
+  /** The record that closed it for good, where one did. */
+  closing: Fact | null
+}
+
+const once = new Set(["queryable", "unsafe"])
+const claiming = new Set(["keyed", "queryable", "unsafe"])
+
+/**
+ * Judges a run by what stands in the log, what happened in the world and what the model was asked. It knows the codec of the product and
+ * nothing else of it: acceptance is the reference's.
+ */
+export class Oracle {
+  readonly violations: Violation[] = []
+  readonly counted: Counted = {
+    records: 0,
+    takeovers: 0,
+    late: 0,
+    superseded: 0,
+    duplicates: 0,
+    effects: 0,
+    reruns: 0,
+    unknownOutcomes: 0,
+    modelCalls: 0,
+    extraModelCalls: 0,
+  }
+  /** Every record as it was written, by topic and partition; what compaction takes from the log stays here. */
+  readonly history: Map<string, LogRecord[]> = new Map()
+  /** Tells the story; set where someone wants to hear it. */
+  tell: ((line: string) => void) | undefined
+  readonly #codec: Codec
+  readonly #topics: TopicNames
+  readonly #sessions = new Map<number, RefSessions>()
+  readonly #tools = new Map<string, RefTools>()
+  readonly #verdicts = new Map<string, Verdict | "unreadable">()
+  readonly #seen = new Map<string, Set<string>>()
+  readonly #eventIds = new Set<string>()
+  readonly #keys = new Set<string>()
+  readonly #answers = new Map<string, { accepted: number; offset: number }>()
+  readonly #commands = new Map<string, { offset: number; commandId: string }[]>()
+  readonly #acknowledged: Acknowledged[] = []
+  readonly #requests = new Map<string, Request>()
+  readonly #notBefore = new Map<string, number>()
+  readonly #stopped = new Set<string>()
+  readonly #calls = new Map<string, CallStory>()
+  /** Accepted claims on `tools.*`: call/attempt → instances. */
+  readonly #claims = new Map<string, { readonly instance: string; readonly eventId: string }[]>()
+  readonly #finished = new Map<string, string>()
+  readonly #toolDispatches = new Map<string, string>()
+  readonly #poison: Poison[] = []
+
+  readonly #isSteady: (instance: string) => boolean
+
+  /** `isSteady`: whether an instance has lived, and been seen to live by its group, for longer than any grace time. */
+  constructor(codec: Codec, prefix: string, isSteady: (instance: string) => boolean) {
+    this.#codec = codec
+    this.#isSteady = isSteady
+    this.#topics = topicNames(prefix)
+  }
+
+  #violated(invariant: Invariant, detail: string): void {
+    this.tell?.(`!!! ${invariant} ${detail}`)
+    if (this.violations.length < 50) this.violations.push({ invariant, detail })
+  }
+
+  // --- what the log took
+
+  landed(record: LogRecord): void {
+    const id = `${record.topic}/${record.partition}`
+    const history = this.history.get(id)
+    if (history === undefined) this.history.set(id, [record])
+    else history.push(record)
+    this.counted.records++
+    if (record.topic === this.#topics.commands) return this.#command(record)
+    const backend = this.#topics.backendOf(record.topic)
+    if (backend === null && record.topic !== this.#topics.sessions) return
+    const decoded = record.value === null ? null : decodeRecord(this.#codec, backend === null ? "sessions" : "tools", record)
+    if (decoded === null || !decoded.ok) {
+      this.#verdicts.set(`${id}/${record.offset}`, "unreadable")
+      this.tell?.(`${id}/${record.offset} unreadable`)
+      return
+    }
+    const fact: Fact = decoded.said
+    if (this.#keys.has(`${record.topic}/${record.key}`)) this.#violated("I15", `two records of ${id} have the key ${record.key}`)
+    this.#keys.add(`${record.topic}/${record.key}`)
+    const verdict = backend === null ? this.#sessionFact(record, fact) : this.#toolFact(record, fact, backend)
+    this.#verdicts.set(`${id}/${record.offset}`, verdict)
+    if (verdict === "late") this.counted.late++
+    else if (verdict === "superseded") this.counted.superseded++
+    else if (verdict === "duplicate") this.counted.duplicates++
+    else if (fact.causedBy !== null && !this.#eventIds.has(fact.causedBy))
+      this.#violated("I12", `${fact.type} ${fact.eventId} stands before its cause ${fact.causedBy}`)
+    this.#eventIds.add(fact.eventId)
+    this.tell?.(`${id}/${record.offset} ${verdict} ${describe(fact)}`)
+  }
+
+  #command(record: LogRecord): void {
+    let commandId = record.headers["reins-command-id"]
+    try {
+      commandId ??= (JSON.parse(Buffer.from(record.value as Uint8Array).toString("utf8")) as { commandId?: string }).commandId
+    } catch {
+      // Poison: it goes to the dead letters, which is judged there.
+    }
+    this.tell?.(`${record.topic}/${record.partition}/${record.offset} command ${commandId ?? "without id"}`)
+    if (commandId === undefined) return
+    const id = `${record.topic}/${record.partition}`
+    const list = this.#commands.get(id) ?? []
+    list.push({ offset: record.offset, commandId })
+    this.#commands.set(id, list)
+  }
+
+  #sessionFact(record: LogRecord, fact: Fact): Verdict {
+    let partition = this.#sessions.get(record.partition)
+    if (partition === undefined) {
+      partition = new RefSessions()
+      this.#sessions.set(record.partition, partition)
+    }
+    const session = partition.of(fact.sessionId)
+    const callBefore = session.calls.find((call) => call.id === fact.toolUseId)
+    const notBefore = callBefore?.notBefore ?? 0
+    const { outputTokens, phase } = session
+    const verdict = partition.apply(fact, record.timestamp)
+    if (fact.commandId !== undefined) {
+      const answer = this.#answers.get(fact.commandId) ?? { accepted: 0, offset: record.offset }
+      if (verdict === "accepted") {
+        answer.accepted++
+        answer.offset = record.offset
+        if (answer.accepted > 1) this.#violated("I1", `the command ${fact.commandId} was accepted ${answer.accepted} times`)
+      }
+      this.#answers.set(fact.commandId, answer)
+    }
+    if (verdict !== "accepted") return verdict
+    switch (fact.type) {
+      case "interrupt.received":
+      case "session.ended":
+        if (phase !== "idle") this.#stopped.add(fact.sessionId)
+        for (const call of this.#calls.values())
+          if (call.sessionId === fact.sessionId && call.closing === null && session.calls.some((one) => one.id === call.toolUseId))
+            call.closing = fact
+        break
+      case "model.requested": {
+        this.#stopped.delete(fact.sessionId)
+        const early = fact.attempt > 1 && fact.replaces === null && record.timestamp < (this.#notBefore.get(fact.sessionId) ?? 0)
+        if (early)
+          this.#violated("I20", `${fact.eventId} asks ${(this.#notBefore.get(fact.sessionId) ?? 0) - record.timestamp} ms too early`)
+        if (fact.replaces !== null) {
+          this.counted.takeovers++
+          const from = this.#requests.get(fact.replaces)?.instance
+          if (from !== undefined && this.#isSteady(from))
+            this.#violated("I9", `${fact.eventId} takes a model call over from ${from}, which lives`)
+          if ((this.#requests.get(fact.replaces)?.calls ?? 0) > 0) this.counted.extraModelCalls++
+        }
+        const { limits } = session.agent
+        if (fact.attempt === 1 && (fact.turn > limits.turns || outputTokens >= limits.outputTokens))
+          this.#violated("I19", `${fact.eventId} asks for turn ${fact.turn} after ${outputTokens} tokens`)
+        this.#requests.set(fact.eventId, {
+          claim: fact.eventId,
+          sessionId: fact.sessionId,
+          instance: fact.instance,
+          bodyHash: fact.bodyHash,
+          body: bodyOf(session.agent, session.blocks),
+          calls: 0,
+          retryAfterMs: 0,
+        })
+        break
+      }
+      case "model.failed": {
+        this.#notBefore.set(fact.sessionId, record.timestamp + fact.retryAfterMs)
+        const asked = fact.status === 429 ? (this.#requests.get(fact.claim)?.retryAfterMs ?? 0) : 0
+        if (fact.retryAfterMs < asked)
+          this.#violated("I20", `${fact.eventId} waits ${fact.retryAfterMs} ms; the provider asked for ${asked}`)
+        break
+      }
+      case "model.responded":
+        for (const block of blocksOf(fact.content)) {
+          if (block.type !== "tool_use") continue
+          this.#calls.set(`${fact.sessionId}/${block.id}`, {
+            sessionId: fact.sessionId,
+            toolUseId: block.id,
+            input: JSON.stringify(block.input),
+            cut: fact.stopReason !== "tool_use",
+            effects: [],
+            dispatched: new Map(),
+            refused: false,
+            closing: null,
+          })
+        }
+        break
+      default:
+        if (fact.type.startsWith("tool-call."))
+          this.#callFact(record, fact, notBefore, callBefore?.deadlineAt ?? 0, session.agent.limits.toolCalls, session.toolCalls)
+    }
+    return verdict
+  }
+
+  #callFact(record: LogRecord, fact: Fact, notBefore: number, deadlineAt: number, callsMax: number, calls: number): void {
+    const call = this.#calls.get(`${fact.sessionId}/${fact.toolUseId}`)
+    if (call === undefined) return this.#violated("I3", `${fact.eventId} is about a call that nobody asked for`)
+    if (fact.type === "tool-call.dispatched") {
+      call.dispatched.set(fact.attempt, fact)
+      if (this.#stopped.has(fact.sessionId)) this.#violated("I18", `${fact.eventId} is dispatched after its session was stopped`)
+      if (call.cut) this.#violated("I10", `${fact.eventId} is dispatched from a response that was cut off`)
+      if (record.timestamp < notBefore) this.#violated("I20", `${fact.eventId} is dispatched ${notBefore - record.timestamp} ms too early`)
+      if (fact.attempt === 1 && calls > callsMax) this.#violated("I19", `${fact.eventId} is call ${calls} of ${callsMax}`)
+      return
+    }
+    if (fact.type === "tool-call.refused") call.refused = true
+    if (fact.type === "tool-call.outcome-unknown") this.counted.unknownOutcomes++
+    if (fact.type === "tool-call.timed-out" && record.timestamp < deadlineAt)
+      this.#violated("I20", `${fact.eventId} is timed out ${deadlineAt - record.timestamp} ms before its deadline`)
+    const again = (fact.type === "tool-call.failed" || fact.type === "tool-call.timed-out") && fact.retryAfterMs !== null
+    if (!again) call.closing = fact
+  }
+
+  #toolFact(record: LogRecord, fact: Fact, backend: string): Verdict {
+    const id = `${backend}/${record.partition}`
+    let tools = this.#tools.get(id)
+    if (tools === undefined) {
+      tools = new RefTools()
+      this.#tools.set(id, tools)
+    }
+    const verdict = tools.apply(fact, record.offset, record.timestamp)
+    const attempt = `${fact.sessionId}/${fact.toolUseId}/${fact.attempt}`
+    if (fact.type === "tool-call.dispatched") {
+      const decided = this.#calls.get(`${fact.sessionId}/${fact.toolUseId}`)?.dispatched.get(fact.attempt)
+      if (decided === undefined) this.#violated("I6", `${fact.eventId} left for ${backend} before it was decided`)
+      if (verdict === "accepted") this.#toolDispatches.set(attempt, fact.eventId)
+    }
+    if (verdict !== "accepted") return verdict
+    if (fact.type === "tool-call.claimed") {
+      const claims = this.#claims.get(attempt) ?? []
+      const from = claims.find((claim) => claim.eventId === fact.replaces)?.instance
+      if (from !== undefined && this.#isSteady(from)) this.#violated("I11", `${fact.eventId} takes a call over from ${from}, which lives`)
+      claims.push({ instance: fact.instance, eventId: fact.eventId })
+      this.#claims.set(attempt, claims)
+      if (fact.replaces !== null) this.counted.takeovers++
+    }
+    if (fact.type === "tool-call.finished") this.#finished.set(attempt, fact.eventId)
+    return verdict
+  }
+
+  // --- what processes folded
+
+  observed(instance: string, { topic, partition, offset, event, verdict, live }: Observed): void {
+    if (verdict === "accepted") {
+      const seen = this.#seen.get(instance)
+      const ids =
+        event.type === "model.responded" || event.type === "model.failed" ? [event.eventId, `answer to ${event.claim}`] : [event.eventId]
+      if (seen === undefined) this.#seen.set(instance, new Set(ids))
+      else for (const id of ids) seen.add(id)
+    }
+    const reference = this.#verdicts.get(`${topic}/${partition}/${offset}`)
+    const onSessions = topic === this.#topics.sessions
+    const matters = onSessions || ["tool-call.dispatched", "tool-call.claimed", "tool-call.finished"].includes(event.type)
+    // Who begins at a low watermark replays what is left of calls that were closed and forgotten: it may take less for accepted.
+    const isForgotten = !onSessions && !live && reference === "accepted"
+    const differs = onSessions ? reference !== verdict : (reference === "accepted") !== (verdict === "accepted") && !isForgotten
+    if (matters && differs)
+      this.#violated("I13", `${instance} says ${verdict} of ${topic}/${partition}/${offset} (${event.type}), the reference ${reference}`)
+  }
+
+  #hasSeen(instance: string, eventId: string | undefined): boolean {
+    return eventId !== undefined && this.#seen.get(instance)?.has(eventId) === true
+  }
+
+  // --- what happened in the world
+
+  asked(call: ModelCall): void {
+    this.counted.modelCalls++
+    this.tell?.(`MODEL asked about ${call.sessionId} by ${call.instance}`)
+    let request: Request | undefined
+    for (const one of this.#requests.values())
+      if (one.sessionId === call.sessionId && one.instance === call.instance && one.bodyHash === call.sha256 && one.calls === 0)
+        request = one
+    if (request === undefined) {
+      const any = [...this.#requests.values()].filter((one) => one.sessionId === call.sessionId && one.instance === call.instance)
+      const invariant = any.some((one) => one.bodyHash === call.sha256) ? "I9" : any.some((one) => one.calls === 0) ? "I8" : "I6"
+      return this.#violated(
+        invariant,
+        `${call.instance} asks about ${call.sessionId} without an accepted request of its own for these bytes`,
+      )
+    }
+    request.calls++
+    if (!this.#hasSeen(call.instance, request.claim)) this.#violated("I6", `${call.instance} asks before it has read back ${request.claim}`)
+    const body: unknown = JSON.parse(call.body)
+    if (!isDeepStrictEqual(body, request.body))
+      this.#violated("I8", `the body sent for ${request.claim} is not the conversation in the log`)
+    this.#resultsInOrder(call, body)
+    if (this.#hasSeen(call.instance, `answer to ${request.claim}`))
+      this.#violated("P3", `${call.instance} asks again what it has read the answer to`)
+  }
+
+  /** I3 and I21: every tool_use is answered once, at once and in order. */
+  #resultsInOrder(call: ModelCall, body: unknown): void {
+    const { messages } = body as { messages: { role: string; content: Fact[] }[] }
+    messages.forEach((message, index) => {
+      const uses = message.content.filter((block) => block.type === "tool_use").map((block) => block.id)
+      const results = (messages[index + 1]?.content ?? []).filter((block) => block.type === "tool_result").map((block) => block.tool_use_id)
+      if (message.role !== "assistant" || isDeepStrictEqual(uses, results)) return
+      const invariant = isDeepStrictEqual([...uses].sort(), [...results].sort()) ? "I21" : "I3"
+      this.#violated(invariant, `${call.sessionId}: the calls ${uses.join(" ")} are answered by ${results.join(" ")}`)
+    })
+  }
+
+  answered(call: ModelCall, answer: ModelAnswer | ModelFault): void {
+    this.tell?.(`MODEL answers ${call.instance} about ${call.sessionId}: ${"fault" in answer ? answer.fault.kind : answer.stopReason}`)
+    if (!("fault" in answer)) return
+    for (const request of this.#requests.values())
+      if (request.sessionId === call.sessionId && request.instance === call.instance && request.bodyHash === call.sha256)
+        request.retryAfterMs = answer.fault.retryAfterMs ?? 0
+  }
+
+  /** A worker calls a tool: the moment of rule 3. */
+  began(run: Pick<Effect, "sessionId" | "toolUseId" | "attempt" | "class" | "instance" | "tool">, kit: boolean): void {
+    const attempt = `${run.sessionId}/${run.toolUseId}/${run.attempt}`
+    this.tell?.(`RUN ${run.tool} (${run.class}) ${attempt} by ${run.instance}`)
+    if (!kit) return
+    if (this.#hasSeen(run.instance, this.#finished.get(attempt)))
+      this.#violated("P3", `${run.instance} runs ${attempt} though it has read its result`)
+    if (claiming.has(run.class)) {
+      const own = (this.#claims.get(attempt) ?? []).filter((claim) => claim.instance === run.instance)
+      if (own.length === 0) this.#violated("I11", `${run.instance} runs ${attempt} without an accepted claim`)
+      else if (!own.some((claim) => this.#hasSeen(run.instance, claim.eventId)))
+        this.#violated("I6", `${run.instance} runs ${attempt} before it has read its claim back`)
+    } else if (!this.#hasSeen(run.instance, this.#toolDispatches.get(attempt)))
+      this.#violated("I6", `${run.instance} runs ${attempt} before it has read the dispatch`)
+  }
+
+  happened(effect: Effect): void {
+    const id = `${effect.sessionId}/${effect.toolUseId}`
+    this.tell?.(
+      `EFFECT ${effect.tool} (${effect.class}) ${id}/${effect.attempt} by ${effect.instance}${effect.applied ? "" : ", seen before"}`,
+    )
+    const call = this.#calls.get(id)
+    if (call === undefined) return this.#violated("I6", `${effect.instance} ran ${id}, which no accepted response asks for`)
+    this.counted.effects++
+    if (call.effects.length > 0) this.counted.reruns++
+    call.effects.push(effect)
+    if (!call.dispatched.has(effect.attempt)) this.#violated("I6", `${id}/${effect.attempt} had an effect and was not decided on`)
+    if (call.refused) this.#violated("I7", `${id} was refused and had an effect`)
+    if (call.cut) this.#violated("I10", `${id} of a response that was cut off had an effect`)
+    if (effect.input !== call.input) this.#violated("I8", `${id} ran with ${effect.input}; the model said ${call.input}`)
+    if (effect.key !== id) this.#violated("I4", `${id} ran under the key ${effect.key}`)
+    const applied = call.effects.filter((one) => one.applied).length
+    if (applied > 1 && (once.has(effect.class) || effect.class === "keyed"))
+      this.#violated("I4", `${effect.class} ${id} took effect ${applied} times`)
+  }
+
+  // --- what groups and clients were told
+
+  acknowledged(command: Acknowledged): void {
+    this.#acknowledged.push(command)
+  }
+
+  poisoned(poison: Poison): void {
+    this.#poison.push(poison)
+  }
+
+  committed(group: string, commits: readonly Commit[]): void {
+    for (const { topic, partition, offset } of commits) {
+      const backend = this.#topics.backendOf(topic)
+      if (topic === this.#topics.commands) {
+        for (const command of this.#commands.get(`${topic}/${partition}`) ?? []) {
+          if (command.offset >= offset || this.#answers.has(command.commandId) || this.#forwarded(command.commandId, partition)) continue
+          this.#violated("I27", `${group} committed ${topic}/${partition}/${offset} before ${command.commandId} was answered`)
+        }
+      } else if (backend !== null && backend !== "plain") {
+        for (const [id, call] of this.#tools.get(`${backend}/${partition}`)?.calls ?? [])
+          if (call.open && call.dispatchedAt < offset)
+            this.#violated("I27", `${group} committed ${topic}/${partition}/${offset}, past the open call ${id}`)
+      }
+    }
+  }
+
+  /** A copy of it stands on another partition. */
+  #forwarded(commandId: string, partition: number): boolean {
+    for (const [id, commands] of this.#commands)
+      if (!id.endsWith(`/${partition}`) && commands.some((command) => command.commandId === commandId)) return true
+    return false
+  }
+
+  // --- the end
+
+  /** The sessions in which something more should happen. */
+  unsettled(): readonly string[] {
+    const open: string[] = []
+    for (const { sessions } of this.#sessions.values()) {
+      for (const [sessionId, session] of sessions)
+        if (!isSettled(session))
+          open.push(`${sessionId} is ${session.phase}${session.request === null ? "" : `, request ${session.request.claim}`}`)
+    }
+    for (const [id, { calls }] of this.#tools)
+      for (const [call, { open: is }] of calls) if (is) open.push(`the call ${call} on ${id} is open`)
+    for (const { commandId } of this.#acknowledged) if (!this.#answers.has(commandId)) open.push(`the command ${commandId} is not answered`)
+    return open
+  }
+
+  /** What nobody can read and does not stand among the dead letters, bytes untouched and with its coordinates. */
+  unburied(): readonly Poison[] {
+    if (this.#poison.length === 0) return []
+    const letters = this.history.get(`${this.#topics.deadLetters}/0`) ?? []
+    return this.#poison.filter(
+      (poison) =>
+        !letters.some(
+          ({ headers, value }) =>
+            headers["poison"] === poison.mark &&
+            headers["dlq.topic"] === poison.topic &&
+            headers["dlq.partition"] === String(poison.partition) &&
+            headers["dlq.offset"] === String(poison.offset) &&
+            isDeepStrictEqual(value === null ? null : Buffer.from(value), poison.value === null ? null : Buffer.from(poison.value)),
+        ),
+    )
+  }
+
+  parked(): readonly string[] {
+    return [...this.#sessions.values()].flatMap(({ sessions }) =>
+      [...sessions].filter(([, { phase }]) => phase === "parked").map(([id]) => id),
+    )
+  }
+
+  conclude(): void {
+    for (const open of this.unsettled()) this.#violated("I2", open)
+    this.#concludeCommands()
+    for (const call of this.#calls.values()) this.#concludeCall(call)
+    for (const { topic, partition, offset, mark } of this.unburied())
+      this.#violated("I25", `${topic}/${partition}/${offset} (${mark}) is not among the dead letters`)
+  }
+
+  #concludeCommands(): void {
+    const firsts = new Map<string, Acknowledged>()
+    for (const command of this.#acknowledged) if (!firsts.has(command.commandId)) firsts.set(command.commandId, command)
+    const last = new Map<string, { order: number; offset: number }>()
+    for (const command of [...firsts.values()].sort((a, b) => (a.order ?? 0) - (b.order ?? 0))) {
+      const answer = this.#answers.get(command.commandId)
+      if (answer === undefined || answer.accepted === 0) {
+        this.#violated("I1", `the acknowledged command ${command.commandId} was never accepted`)
+        continue
+      }
+      if (command.order === null) continue
+      const before = last.get(command.sessionId)
+      if (before !== undefined && before.offset > answer.offset)
+        this.#violated("I1", `${command.commandId} was accepted before a command that was acknowledged earlier`)
+      last.set(command.sessionId, { order: command.order, offset: answer.offset })
+    }
+  }
+
+  #concludeCall({ sessionId, toolUseId, effects, closing, dispatched }: CallStory): void {
+    const id = `${sessionId}/${toolUseId}`
+    const is = [...dispatched.values()].at(-1)?.effect as string | undefined
+    if (closing === null) return
+    if (closing.type === "tool-call.completed" && effects.length === 0) this.#violated("I5", `${id} is completed and had no effect`)
+    if (is === undefined || !once.has(is) || effects.length === 0) return
+    const none = (closing.type === "tool-call.failed" || closing.type === "tool-call.timed-out") && closing.effect === "none"
+    if (none) this.#violated("I5", `${id} had an effect and the model is told that it had none`)
+    if (closing.type === "tool-call.timed-out" && closing.effect !== "none")
+      this.#violated("I5", `${id} had an effect and is timed out instead of unknown`)
+  }
+}
+
+function blocksOf(content: string): Fact[] {
+  try {
+    const blocks: unknown = JSON.parse(content)
+    return Array.isArray(blocks) ? blocks : []
+  } catch {
+    return []
+  }
+}
+
+/** The request body as the Messages API wants it, built from the log alone. */
+function bodyOf(agent: Fact, blocks: readonly Block[]): unknown {
+  const messages: { role: string; content: unknown[] }[] = []
+  for (const { role, json } of blocks) {
+    const content = JSON.parse(`[${json}]`) as unknown[]
+    const last = messages.at(-1)
+    if (last?.role === role) last.content.push(...content)
+    else messages.push({ role, content })
+  }
+  return {
+    cache_control: { type: "ephemeral" },
+    ...JSON.parse(agent.params),
+    model: agent.model,
+    max_tokens: agent.maxTokens,
+    stream: true,
+    system: JSON.parse(agent.system),
+    tools: agent.tools.map((tool: Fact) => ({
+      name: tool.name,
+      description: tool.description,
+      input_schema: JSON.parse(tool.inputSchema),
+    })),
+    messages,
+  }
+}
+
+function describe(fact: Fact): string {
+  const parts = [fact.type, fact.sessionId]
+  if (fact.toolUseId !== undefined) parts.push(fact.toolUseId)
+  for (const name of [
+    "turn",
+    "attempt",
+    "takes",
+    "kind",
+    "reason",
+    "code",
+    "outcome",
+    "effect",
+    "commandId",
+    "instance",
+    "replaces",
+    "claim",
+  ])
+    if (fact[name] !== undefined && fact[name] !== null) parts.push(`${name}=${fact[name]}`)
+  parts.push(`(${fact.eventId} by ${fact.by})`)
+  return parts.join(" ")
+}

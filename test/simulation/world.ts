@@ -1,0 +1,654 @@
+import { topicNames } from "@reins/events"
+import { intake } from "@reins/intake"
+import { llmInvoker } from "@reins/llm-invoker"
+import type { LogRecord } from "@reins/log"
+import { partitionOf } from "@reins/log"
+import { Codec, decodeRecord } from "@reins/log/codec"
+import { type Carry, MemoryBroker, type MemoryLog } from "@reins/log/memory"
+import { type AnyService, Loop, Metrics, topicSettings } from "@reins/runtime"
+import { SessionsFold, stateDigest } from "@reins/session"
+import { toolRouter } from "@reins/tool-router"
+import { worker } from "@reins/worker-kit"
+import { pino } from "pino"
+import { client } from "./clients.ts"
+import { type FaultKind, Faults } from "./faults.ts"
+import { epochMs, Life } from "./life.ts"
+import { SimulatedModel } from "./model.ts"
+import { connect, type Network, NetworkedLog } from "./network.ts"
+import { type Counted, Oracle, type Violation } from "./oracle.ts"
+import { PlainWorker } from "./plain-worker.ts"
+import { Random } from "./random.ts"
+import { Tools, toolsOf } from "./tools.ts"
+import { VirtualTime } from "./virtual-time.ts"
+
+export type Deployment = "together" | "split" | "apart"
+
+interface Deployed {
+  readonly name: string
+  readonly hosts: readonly string[]
+  readonly times: number
+}
+
+/** How the services are spread over processes. */
+export const deployments: Readonly<Record<Deployment, readonly Deployed[]>> = {
+  /** Everything hosted together, three times. */
+  together: [{ name: "host", hosts: ["intake", "llm-invoker", "tool-router", "ledger", "second"], times: 3 }],
+  /** The session services apart from the workers, two of each. */
+  split: [
+    { name: "host", hosts: ["intake", "llm-invoker", "tool-router"], times: 2 },
+    { name: "work", hosts: ["ledger", "second"], times: 2 },
+  ],
+  /** Each service for itself, two of each. */
+  apart: ["intake", "llm-invoker", "tool-router", "ledger", "second"].map((name) => ({ name, hosts: [name], times: 2 })),
+}
+
+export interface WorldOptions {
+  readonly seed: number
+  readonly deployment?: Deployment
+  readonly without?: ReadonlySet<FaultKind>
+  readonly sessionsMax?: number
+  /** No faults but this: every process drops all that it has in memory after so many records and goes on from the log. */
+  readonly forgetEvery?: number
+  readonly tell?: (line: string) => void
+}
+
+export interface Story {
+  readonly seed: number
+  readonly deployment: Deployment
+  readonly violations: readonly Violation[]
+  readonly faults: ReadonlyMap<FaultKind, number>
+  readonly counted: Counted
+  readonly virtualMs: number
+  readonly events: number
+}
+
+const prefix = "sim"
+const topics = topicNames(prefix)
+const backends = Object.keys(toolsOf)
+/** After the faults stop, everything must have come to rest within this. */
+const settleMs = 15 * 60_000
+/** Longer than a grace time, the looks in it and the last that a late append may take together. */
+const steadyMs = 15_000
+/** A run with more events than this goes round in circles. */
+const eventsMax = 400_000
+
+/** What all worlds share, because making it anew for each would take longer than the world itself. */
+interface Equipment {
+  readonly codec: Codec
+  readonly metrics: Metrics
+  worlds: number
+}
+let equipment: Promise<Equipment> | undefined
+const logger = pino({ level: "silent" })
+
+async function open(): Promise<Equipment> {
+  return { codec: await Codec.open(new MemoryBroker().registry), metrics: new Metrics("simulation"), worlds: 0 }
+}
+
+/** Tells one story: everything in it follows from the seed. */
+export async function simulate(options: WorldOptions): Promise<Story> {
+  equipment ??= open()
+  return new World(await equipment, options).run()
+}
+
+interface Slot {
+  readonly name: string
+  readonly hosts: readonly string[]
+  readonly group: string
+  readonly skewMs: number
+  /** A helper that comes and goes. */
+  readonly passing: boolean
+  starts: number
+  running: Running | undefined
+}
+
+interface Running {
+  readonly slot: Slot
+  readonly life: Life
+  readonly client: MemoryLog
+  readonly log: NetworkedLog
+  readonly loop: Loop | undefined
+  readonly plain: PlainWorker | undefined
+  leaving: boolean
+  folded: number
+  /** Effects under way, and when the result of the last will stand. */
+  effects: number
+  quietAt: number
+}
+
+class World implements Network {
+  readonly time = new VirtualTime()
+  readonly random: Random
+  readonly faults: Faults
+  readonly absenceGraceMs: number
+  readonly #options: WorldOptions
+  readonly #equipment: Equipment
+  readonly #deployment: Deployment
+  readonly #oracle: Oracle
+  readonly #broker: MemoryBroker
+  readonly #tools: Tools
+  readonly #model: SimulatedModel
+  readonly #slots: Slot[] = []
+  readonly #partitions: number
+  readonly #sessionTimeoutMs: number
+  /** How long the faults last. */
+  readonly #troubleMs: number
+  readonly #slow = new Map<string, { untilMs: number; delayMs: number }>()
+  readonly #hiddenUntil = new Map<string, number>()
+  /** When an instance was last away from its group, or seemed to be. */
+  readonly #unsteadyAt = new Map<string, number>()
+  readonly #failures: string[] = []
+  #clientsDone = false
+
+  constructor(equipment: Equipment, options: WorldOptions) {
+    this.#equipment = equipment
+    this.#options = options
+    equipment.worlds++
+    const root = new Random(options.seed)
+    this.random = root.fork("network")
+    const draw = root.fork("world")
+    this.faults = new Faults(root.fork("faults"), options.without ?? new Set())
+    if (options.forgetEvery !== undefined) this.faults.stop()
+    this.#deployment = options.deployment ?? draw.pick(Object.keys(deployments) as Deployment[])
+    this.#partitions = draw.int(2, 4)
+    this.#sessionTimeoutMs = draw.int(1500, 6000)
+    // A member that lives may be off the list for less than the grace time.
+    this.absenceGraceMs = draw.pick([0, 3000, 6000])
+    // Most worlds are dense; some are long enough for deadlines and their margins to pass between the messages.
+    this.#troubleMs = draw.chance(0.85) ? draw.int(6000, 25_000) : draw.int(90_000, 200_000)
+    this.#oracle = new Oracle(equipment.codec, prefix, (instance) => this.#isSteady(instance))
+    if (options.tell !== undefined) {
+      const { tell } = options
+      this.#oracle.tell = (line) => tell(`${this.time.now.toString().padStart(7)} ${line}`)
+    }
+    this.#broker = new MemoryBroker({
+      now: () => epochMs + this.time.now,
+      defer: (run) => void this.time.after(this.random.int(0, 2), run),
+      timers: { monotonic: () => this.time.now, after: (ms, run) => this.time.after(ms, run) },
+    })
+    const oracle = this.#oracle
+    const pace = draw.pick([1, 1, 4, 15])
+    const forked = (purpose: string) => ({ time: this.time, random: root.fork(purpose), faults: this.faults, pace })
+    this.#tools = new Tools({
+      ...forked("tools"),
+      began: (job, kit) => oracle.began(job, kit),
+      happened: (effect) => oracle.happened(effect),
+    })
+    this.#model = new SimulatedModel({
+      ...forked("model"),
+      asked: (call) => oracle.asked(call),
+      answered: (call, answer) => oracle.answered(call, answer),
+    })
+    for (const { name, hosts, times } of [...deployments[this.#deployment], { name: "plain", hosts: ["plain"], times: 2 }]) {
+      const group = `${prefix}.${name}`
+      for (let index = 0; index < times; index++) this.#slots.push(this.#slot(`${name}${index}`, hosts, group, false, draw))
+    }
+  }
+
+  #slot(name: string, hosts: readonly string[], group: string, passing: boolean, draw: Random): Slot {
+    let skewMs = 0
+    if (this.faults.strikes("clock-skew", 1)) skewMs = draw.int(-7_200_000, 7_200_000)
+    return { name, hosts, group, skewMs, passing, starts: 0, running: undefined }
+  }
+
+  async run(): Promise<Story> {
+    await this.#prepare()
+    const draw = this.random.fork("start")
+    for (const slot of this.#slots) this.time.after(draw.int(0, 200), () => this.#start(slot))
+    if (this.#options.forgetEvery === undefined) this.#trouble()
+    this.time.after(this.#troubleMs, () => this.#peace())
+    let over = false
+    const watch = (quiet: number): void => {
+      const still = this.time.now > this.#troubleMs && this.#atRest()
+      if (still && quiet >= 4) over = true
+      else if (this.time.now > this.#troubleMs + settleMs) over = true
+      else this.time.after(500, () => watch(still ? quiet + 1 : 0))
+    }
+    watch(0)
+    await this.time.run(() => over || this.time.happened > eventsMax)
+    for (const failure of this.#failures) this.#violated("I2", failure)
+    if (!this.#clientsDone) this.#violated("I2", "a client still waits for an acknowledgement")
+    this.#oracle.conclude()
+    this.#conclude()
+    return {
+      seed: this.#options.seed,
+      deployment: this.#deployment,
+      violations: this.#oracle.violations,
+      faults: this.faults.counts,
+      counted: this.#oracle.counted,
+      virtualMs: this.time.now,
+      events: this.time.happened,
+    }
+  }
+
+  #violated(invariant: Violation["invariant"], detail: string): void {
+    this.#oracle.tell?.(`!!! ${invariant} ${detail}`)
+    this.#oracle.violations.push({ invariant, detail })
+  }
+
+  // --- the broker
+
+  landed(batches: Parameters<Carry>[0], outcomes: Awaited<ReturnType<Carry>>): void {
+    batches.forEach(({ topic, partition, entries }, index) => {
+      const outcome = outcomes[index]
+      if (outcome === undefined || !("placed" in outcome)) return
+      const { baseOffset, timestamp } = outcome.placed
+      entries.forEach(({ key, value, headers }, entry) => {
+        this.#oracle.landed({ topic, partition, offset: baseOffset + entry, timestamp, key, value, headers })
+      })
+    })
+  }
+
+  committed(group: string, commits: Parameters<Network["committed"]>[1]): void {
+    this.#oracle.committed(group, commits)
+  }
+
+  extraDelayMs(topic: string): number {
+    const slow = this.#slow.get(topic)
+    return slow !== undefined && slow.untilMs > this.time.now ? this.random.int(0, slow.delayMs) : 0
+  }
+
+  hidden(instance: string): boolean {
+    const isHidden = (this.#hiddenUntil.get(instance) ?? 0) > this.time.now
+    if (isHidden) this.#unsteadyAt.set(instance, this.time.now)
+    return isHidden
+  }
+
+  #isSteady(instance: string): boolean {
+    const lives = this.#slots.some(({ running }) => running?.life.instance === instance && running.life.running && !running.leaving)
+    return lives && this.time.now - (this.#unsteadyAt.get(instance) ?? 0) > steadyMs
+  }
+
+  async #prepare(): Promise<void> {
+    const admin = this.#broker.connect()
+    await admin.applyTopics(topicSettings(prefix, this.#partitions, backends))
+    const declare = (backend: string, tool: string, effect: string, claims: boolean): void => {
+      const value = this.#equipment.codec.encode("declarations", {
+        type: "tool.declared",
+        backend,
+        tool,
+        description: `A tool that is ${effect}.`,
+        inputSchema: '{"additionalProperties":false,"properties":{"n":{"type":"integer"}},"required":["n"],"type":"object"}',
+        effect,
+        timeoutMs: 4000,
+        sideEffects: null,
+        claims,
+        encoding: claims ? "avro" : "json",
+      })
+      this.#broker.inject(topics.declarations, 0, { key: `${backend}/${tool}`, value })
+    }
+    // Declared once before anyone starts, as by an earlier deployment: a session that starts first is no race then.
+    for (const [backend, tools] of Object.entries(toolsOf))
+      for (const [tool, effect] of tools) declare(backend, tool, effect, backend !== "plain")
+    const draw = this.random.fork("clients")
+    const sessions = Math.min(draw.int(2, 5), this.#options.sessionsMax ?? 5)
+    const life = new Life("client", this.time, 0)
+    const clients: Promise<void>[] = []
+    for (let index = 0; index < sessions; index++) {
+      const log = new NetworkedLog(this, connect(this, this.#broker, life), life)
+      const own = draw.fork(`client ${index}`)
+      const acknowledged = (command: Parameters<Oracle["acknowledged"]>[0]): void => this.#oracle.acknowledged(command)
+      clients.push(
+        client(
+          {
+            time: this.time,
+            random: own,
+            faults: this.faults,
+            log,
+            topic: topics.commands,
+            partitions: this.#partitions,
+            lastsMs: this.#troubleMs,
+            acknowledged,
+          },
+          `s${index}`,
+        ),
+      )
+    }
+    void Promise.all(clients).then(() => {
+      this.#clientsDone = true
+    })
+  }
+
+  // --- processes
+
+  #start(slot: Slot): void {
+    const instance = `${slot.name}.${++slot.starts}`
+    const life = new Life(instance, this.time, slot.skewMs)
+    const client = connect(this, this.#broker, life)
+    const log = new NetworkedLog(this, client, life)
+    this.#oracle.tell?.(`START ${instance}`)
+    this.#unsteadyAt.set(instance, this.time.now)
+    const failed = (error: Error): void => {
+      if (life.dead) return
+      this.#failures.push(`${instance} cannot go on: ${error.message}`)
+      this.#kill(running)
+    }
+    const isPlain = slot.hosts.includes("plain")
+    const counting = (service: AnyService): AnyService => {
+      const { perform } = service
+      if (perform === undefined) return service
+      return {
+        ...service,
+        perform: async (work, performing) => {
+          running.effects++
+          try {
+            return await perform(work, performing)
+          } finally {
+            running.effects--
+            running.quietAt = this.time.now + 30
+          }
+        },
+      }
+    }
+    const loop = isPlain
+      ? undefined
+      : new Loop({
+          log,
+          codec: this.#equipment.codec,
+          services: slot.hosts.map((host) => counting(this.#service(host, life, slot.group))),
+          prefix,
+          partitions: this.#partitions,
+          group: slot.group,
+          instance,
+          backends,
+          metrics: this.#equipment.metrics,
+          logger,
+          clock: life,
+          idPrefix: `${instance}_`,
+          failed,
+          observe: (record) => {
+            this.#oracle.observed(instance, record)
+            running.folded++
+            const { forgetEvery } = this.#options
+            if (forgetEvery !== undefined && running.folded % forgetEvery === 0 && record.live) this.#forget(running)
+          },
+        })
+    const plain = isPlain ? new PlainWorker(log, life, this.#tools, topics.tools("plain")) : undefined
+    const running: Running = { slot, life, client, log, loop, plain, leaving: false, folded: 0, effects: 0, quietAt: 0 }
+    slot.running = running
+    const started = loop === undefined ? plain?.start(slot.group) : loop.start()
+    started?.catch(failed)
+  }
+
+  #service(host: string, life: Life, group: string): AnyService {
+    const { codec, metrics } = this.#equipment
+    switch (host) {
+      case "intake":
+        return intake({ codec, partitions: this.#partitions })
+      case "llm-invoker": {
+        const chance = this.random.fork(`jitter of ${life.instance}`)
+        return llmInvoker({
+          model: this.#model.port(life),
+          metrics,
+          limits: { deadlineMs: 12_000, deadlineMarginMs: 1000 },
+          random: () => chance.next(),
+        })
+      }
+      case "tool-router":
+        return toolRouter()
+      default:
+        return worker(this.#tools.backend(host, life), { group, instance: life.instance })
+    }
+  }
+
+  #kill(running: Running): void {
+    const { slot, life, client } = running
+    if (life.dead) return
+    life.end()
+    client.kill()
+    slot.running = undefined
+    this.#oracle.tell?.(`KILL ${life.instance}`)
+    this.time.after(this.#sessionTimeoutMs, () => client.expire())
+    if (!slot.passing) this.time.after(this.random.int(10, 1500), () => this.#start(slot))
+  }
+
+  /** Everything it knows is gone at once, and so is its membership: what it knows next it knows from the log. */
+  #forget(running: Running): void {
+    const { slot, life, client } = running
+    if (life.dead) return
+    const forget = (): void => {
+      if (life.dead) return
+      // What is in memory goes, what is under way outside is brought to its end: this is about state, not about effects.
+      if (running.effects > 0 || this.time.now < running.quietAt) return void life.after(5, forget)
+      life.end()
+      client.kill()
+      client.expire()
+      this.#oracle.tell?.(`FORGET ${life.instance}`)
+      this.#start(slot)
+    }
+    life.after(1, forget)
+  }
+
+  #pause(running: Running, ms: number): void {
+    const { life, client } = running
+    this.#oracle.tell?.(`PAUSE ${life.instance} for ${ms} ms`)
+    life.pause()
+    client.pause()
+    if (ms > this.#sessionTimeoutMs) this.time.after(this.#sessionTimeoutMs, () => client.expire())
+    this.time.after(ms, () => this.#resume(running))
+  }
+
+  #resume({ life, client }: Running): void {
+    if (life.dead || life.running) return
+    this.#oracle.tell?.(`RESUME ${life.instance}`)
+    this.#unsteadyAt.set(life.instance, this.time.now)
+    // Whether a process hears first that it was expelled, or its own events, is chance.
+    if (this.random.chance(0.5)) {
+      life.resume()
+      client.resume()
+    } else {
+      client.resume()
+      life.resume()
+    }
+  }
+
+  #drain(running: Running): void {
+    const { slot, life, loop, plain, log } = running
+    if (running.leaving) return
+    running.leaving = true
+    this.#oracle.tell?.(`DRAIN ${life.instance}`)
+    const gone = async (): Promise<void> => {
+      if (loop !== undefined) await loop.drain(this.random.int(0, 4000))
+      else await plain?.stop()
+      await log.close()
+      if (life.dead) return
+      life.end()
+      slot.running = undefined
+      this.#oracle.tell?.(`LEFT ${life.instance}`)
+      if (!slot.passing) this.time.after(this.random.int(10, 600), () => this.#start(slot))
+    }
+    void gone()
+  }
+
+  // --- faults
+
+  #trouble(): void {
+    const { faults } = this
+    const draw = this.random.fork("trouble")
+    const every = (kind: FaultKind, meanMs: number, strike: (draw: Random) => boolean): void => {
+      const rate = faults.rate(kind)
+      if (rate === 0) return
+      const own = draw.fork(kind)
+      // In a long world as much happens as in a short one, spread out.
+      const mean = (meanMs / rate) * Math.max(1, this.#troubleMs / 40_000)
+      const next = (): void =>
+        void this.time.after(Math.ceil(own.next() * 2 * mean), () => {
+          if (faults.over) return
+          if (strike(own)) faults.count(kind)
+          next()
+        })
+      next()
+    }
+    const someone = (own: Random): Running | undefined => own.pick(this.#slots).running
+    every("kill", 900, (own) => {
+      const running = someone(own)
+      if (running === undefined) return false
+      this.#kill(running)
+      return true
+    })
+    every("outage", 12_000, () => {
+      for (const { running } of this.#slots) if (running !== undefined) this.#kill(running)
+      return true
+    })
+    const pause = (own: Random, least: number, most: number): boolean => {
+      const running = someone(own)
+      if (running === undefined || !running.life.running) return false
+      this.#pause(running, own.int(least, most))
+      return true
+    }
+    every("pause", 900, (own) => pause(own, 20, this.#sessionTimeoutMs - 100))
+    every("zombie", 2500, (own) => pause(own, this.#sessionTimeoutMs + 50, this.#sessionTimeoutMs * 3))
+    every("drain", 1800, (own) => {
+      const running = someone(own)
+      if (running === undefined || running.leaving) return false
+      this.#drain(running)
+      return true
+    })
+    every("join", 4000, (own) => {
+      const like = own.pick(this.#slots.filter((slot) => !slot.passing))
+      const slot = this.#slot(`${like.name}x${this.#slots.length}`, like.hosts, like.group, true, own)
+      this.#slots.push(slot)
+      this.#start(slot)
+      this.time.after(own.int(300, 6000), () => {
+        if (slot.running !== undefined) this.#drain(slot.running)
+      })
+      return true
+    })
+    // Below the grace time a member that lives may be off the list; without one there is no such list.
+    if (this.absenceGraceMs > 0)
+      every("member-hidden", 1000, (own) => {
+        const running = someone(own)
+        if (running === undefined) return false
+        this.#hiddenUntil.set(running.life.instance, this.time.now + own.int(50, this.absenceGraceMs - 1000))
+        return true
+      })
+    const readTopics = [topics.commands, topics.sessions, ...backends.map((backend) => topics.tools(backend))]
+    every("slow-topic", 1500, (own) => {
+      this.#slow.set(own.pick(readTopics), { untilMs: this.time.now + own.int(100, 3000), delayMs: own.int(20, 1500) })
+      return true
+    })
+    every("compaction", 1500, (own) => {
+      this.#broker.compact(own.pick([topics.sessions, topics.declarations]), 0)
+      this.#broker.compact(topics.sessions, own.int(0, this.#partitions - 1), { tombstones: own.pick(["keep", "drop"]) })
+      return true
+    })
+    every("poison", 2000, (own) => {
+      this.#poison(own, own.pick(readTopics))
+      return true
+    })
+  }
+
+  #poison(own: Random, topic: string): void {
+    const partition = own.int(0, this.#partitions - 1)
+    const isTools = topics.backendOf(topic) !== null
+    const mark = `poison-${this.time.happened}`
+    const unknownSchema = Buffer.alloc(9)
+    unknownSchema.writeInt32BE(1_000_000 + this.#equipment.worlds, 1)
+    const kinds: (readonly [key: string | null, value: Uint8Array | null])[] = [
+      [mark, Buffer.from("this is no record")],
+      [mark, Buffer.from([0, 0, 0])],
+      [mark, Buffer.from([7, 0, 0, 0, 1, 2, 3])],
+      [mark, Buffer.from([0, 0, 0, 0, 1, 255, 255, 255, 255, 255, 255])],
+      [mark, unknownSchema],
+      [mark, Buffer.from('{"type":"tool-call.finished"')],
+      [mark, this.#equipment.codec.encode("declarations", declaration)],
+    ]
+    if (topic === topics.commands) kinds.push([mark, null], [null, Buffer.from('{"type":"message.send","content":"From nobody."}')])
+    if (isTools)
+      kinds.push(
+        [mark, Buffer.from('{"type":"tool-call.finished","sessionId":"s0"}')],
+        [mark, Buffer.from('{"type":"tool-call.flown","sessionId":"s0"}')],
+      )
+    const [key, value] = own.pick(kinds)
+    const headers = { poison: mark }
+    const offset = this.#broker.inject(topic, partition, { key, value, headers })
+    this.#oracle.landed({ topic, partition, offset, timestamp: Math.floor(epochMs + this.time.now), key, value, headers })
+    this.#oracle.poisoned({ mark, topic, partition, offset, value })
+  }
+
+  // --- peace
+
+  #peace(): void {
+    this.#oracle.tell?.("--- the faults stop")
+    this.faults.stop()
+    this.#slow.clear()
+    this.#hiddenUntil.clear()
+    for (const { running } of this.#slots) if (running !== undefined) this.#resume(running)
+    this.#help(3)
+  }
+
+  /** Someone looks after parked sessions: lets them go on, and ends those that park again. */
+  #help(left: number): void {
+    this.time.after(8000, () => {
+      const log = this.#broker.connect((batches, write) => {
+        const outcomes = write(batches)
+        this.landed(batches, outcomes)
+        return Promise.resolve(outcomes)
+      })
+      for (const sessionId of this.#oracle.parked()) {
+        const type = left > 1 ? "session.resume" : "session.end"
+        const value = Buffer.from(JSON.stringify({ type, commandId: `${sessionId}-help${left}`, sessionId }))
+        void log.append({
+          topic: topics.commands,
+          partition: partitionOf(sessionId, this.#partitions),
+          key: () => sessionId,
+          value,
+          headers: {},
+          certainty: "always",
+        })
+      }
+      if (left > 1) this.#help(left - 1)
+    })
+  }
+
+  #atRest(): boolean {
+    if (!this.#clientsDone || this.#oracle.unsettled().length > 0 || this.#oracle.unburied().length > 0) return false
+    return this.#slots.every(({ running, passing }) =>
+      running === undefined ? passing : running.life.running && (running.loop?.ready() ?? running.plain?.idle) === true,
+    )
+  }
+
+  /** I13 and I15: every live state is the replay's, before and after compaction. */
+  #conclude(): void {
+    for (let partition = 0; partition < this.#partitions; partition++) {
+      const records = this.#oracle.history.get(`${topics.sessions}/${partition}`) ?? []
+      const whole = this.#digests(records)
+      const last = new Map(records.map(({ key, offset }) => [key, offset]))
+      const compacted = this.#digests(records.filter(({ key, offset }) => last.get(key) === offset))
+      for (const [sessionId, digest] of whole) {
+        if (compacted.get(sessionId) !== digest) this.#violated("I15", `${sessionId} is another session after compaction`)
+        for (const { running } of this.#slots) {
+          const loop = running?.loop
+          if (loop === undefined || !loop.ready() || !loop.partitions.includes(partition)) continue
+          const live = loop.session(partition, sessionId)
+          if (running?.slot.hosts.some((host) => ["intake", "llm-invoker", "tool-router"].includes(host)) !== true) continue
+          if (live === undefined || stateDigest(live) !== digest)
+            this.#violated("I13", `${running.life.instance} holds another state of ${sessionId} than its replay`)
+        }
+      }
+    }
+  }
+
+  #digests(records: readonly LogRecord[]): Map<string, string> {
+    const fold = new SessionsFold()
+    for (const record of records) {
+      if (record.value === null) continue
+      const decoded = decodeRecord(this.#equipment.codec, "sessions", record)
+      if (decoded.ok) fold.apply(decoded.said as unknown as Parameters<SessionsFold["apply"]>[0], record)
+    }
+    return new Map([...fold.sessions].map(([sessionId, session]) => [sessionId, stateDigest(session)]))
+  }
+}
+
+const declaration = {
+  type: "tool.declared",
+  backend: "nowhere",
+  tool: "none",
+  description: null,
+  inputSchema: "{}",
+  effect: "pure",
+  timeoutMs: 1,
+  sideEffects: null,
+  claims: false,
+  encoding: "avro",
+}
