@@ -8,7 +8,7 @@ import { defineTool, type ToolContext, type ToolDefinition, ToolError } from "@r
 import { z } from "zod"
 
 // A user's worker file with one tool of each effect class. Every effect leaves a line in the ledger before its tool answers, and every tool
-// may be made to hang, to throw before its effect and to throw after it; what it was made to do it writes down as well.
+// may be told by its argument to hang, to throw before its effect or to throw after it; that it did so it writes down as well.
 
 /** One effect, as whoever had it wrote it down: the tools of this file, or the HTTP backend in `fixtures/orders.ts`. */
 export interface EffectLine {
@@ -37,7 +37,6 @@ export interface ToolFaultLine {
 const file = process.env["LEDGER_FILE"]
 /** Between the effect and the answer: the gap in which a kill leaves an effect that the log knows nothing of. */
 const answerAfterMs = Number(process.env["LEDGER_DELAY_MS"] ?? 0)
-const faultsPercent = Number(process.env["TOOL_FAULTS_PERCENT"] ?? 0)
 const timeoutMs = Number(process.env["TOOL_TIMEOUT_MS"] ?? 60_000)
 
 /** Wall time that a skewed `Date` does not touch. */
@@ -70,11 +69,12 @@ function firstOf(key: string): boolean {
   }
 }
 
-/** What this attempt was drawn to do wrong: the same for the same call in every run of one seed. */
-function faultOf(key: string, attempt: number): ToolFault | null {
-  const drawn = Number.parseInt(shortHash(`${key}/${attempt}/fault`).slice(0, 8), 16) % 300
-  if (drawn >= 3 * faultsPercent) return null
-  return (["hang", "throw-before", "throw-after"] as const)[drawn % 3] ?? null
+/** A call of this number or above is one that fails at its first attempt; which way, the rest of the division by three says. */
+export const faultsFrom = 900_000
+const faultsInOrder = ["hang", "throw-before", "throw-after"] as const
+
+function faultOf(n: number, attempt: number): ToolFault | null {
+  return attempt === 1 && n >= faultsFrom ? (faultsInOrder[n % 3] ?? null) : null
 }
 
 function misbehave(fault: ToolFault, key: string): void {
@@ -89,7 +89,7 @@ async function effect(
   mayStill: () => boolean = () => true,
 ): Promise<{ tool: string; n: number }> {
   const { sessionId, toolUseId, attempt, idempotencyKey: key, signal } = context
-  const fault = faultOf(key, attempt)
+  const fault = faultOf(n, attempt)
   if (fault === "throw-before") {
     misbehave(fault, key)
     throw new ToolError(`${tool} is out of order for a moment.`, { kind: "unavailable", effect: "none", retryAfterMs: 50 })

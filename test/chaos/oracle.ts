@@ -163,6 +163,7 @@ function followStory(log: readonly LoggedRecord[], { journal }: Evidence, breach
   let turn = 0
   let answered = true
   let stopped = false
+  let inTurn = false
   let request: LoggedRecord | null = null
   const requestsOfTurn = new Set<string>()
   for (const record of log) {
@@ -176,11 +177,13 @@ function followStory(log: readonly LoggedRecord[], { journal }: Evidence, breach
         break
       case "interrupt.received":
       case "session.ended":
-        stopped = true
+        // An interrupt of a session at rest does nothing; after an end nothing is accepted.
+        stopped ||= inTurn || type === "session.ended"
         for (const use of open) use.closedBy ??= record
         break
       case "session.idled":
         stopped = false
+        inTurn = false
         break
       case "model.requested": {
         if (stopped) breach(`I18: a request was accepted at @${offset}, after the interrupt`)
@@ -199,6 +202,7 @@ function followStory(log: readonly LoggedRecord[], { journal }: Evidence, breach
         if (request !== null && !answered && value.attempt > 1 && value.replaces !== null && value.replaces !== request.value.eventId)
           breach(`I11: @${offset} takes over ${value.replaces}, which is not the open claim`)
         answered = false
+        inTurn = true
         request = record
         requestsOfTurn.add(value.bodyHash as string)
         if (requestsOfTurn.size > 1) breach(`I8: the attempts of turn ${turn} ask different things`)

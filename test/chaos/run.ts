@@ -1,0 +1,647 @@
+import { fork } from "node:child_process"
+import { randomBytes } from "node:crypto"
+import { availableParallelism, loadavg } from "node:os"
+import { setTimeout as sleep } from "node:timers/promises"
+import { fileURLToPath } from "node:url"
+import { topicNames } from "@reins/events"
+import { startKafka } from "@reins/infra/kafka"
+import { type Following, partitionOf } from "@reins/log"
+// Before kafkajs: what it mends there is mended as it loads.
+import "@reins/log/kafka"
+import { newInstance, openLog, readConfig, readDeadLetters } from "@reins/runtime"
+import { statusOf } from "@reins/session"
+import { AssignerProtocol, Kafka, logLevel, Partitioners } from "kafkajs"
+import { api, type Fault, FaultProxy } from "../e2e/fault-proxy.ts"
+import { Bench, type Environment, linesOf, sample, until } from "../e2e/harness.ts"
+import { startOrders } from "../fixtures/orders.ts"
+import type { JournalLine, LoggedRecord } from "../scenarios/long-session.ts"
+import { Random } from "../simulation/random.ts"
+import type { EffectLine, ToolFaultLine } from "./classes.ts"
+import { Fleet, type Member, type Role } from "./fleet.ts"
+import { type ModelFaultLine, modelFaultKinds } from "./model.ts"
+import { type Account, addAccount, emptyAccount, judge } from "./oracle.ts"
+import { readWholeLog, type WholeLog } from "./read-log.ts"
+import { chaosAgent, ledgered, planSessions } from "./sessions.ts"
+
+export interface ChaosOptions {
+  readonly seed: number
+  /** How long faults happen. */
+  readonly faultsMs: number
+  readonly sessions: number
+  readonly brokers: 1 | 3
+  /** Every service a process of its own, or those that do little together, so that two instances of each fit two cores. */
+  readonly apart: boolean
+  /** Within this everything must have come to rest after the last fault. */
+  readonly settleMs: number
+  readonly say: (line: string) => void
+}
+
+export interface ChaosReport {
+  readonly seed: number
+  /** Faults injected while work was running, by kind. */
+  readonly faults: Readonly<Record<string, number>>
+  /** Kinds that should have happened and did not. */
+  readonly missing: readonly string[]
+  readonly account: Account
+  readonly sessions: number
+  readonly commands: number
+  readonly byOutcome: Readonly<Record<string, number>>
+  /** Acknowledged and not in the log. */
+  readonly lost: number
+  readonly recoveryMs: { readonly p50: number; readonly p95: number; readonly max: number; readonly measured: number }
+  readonly settledMs: number
+  readonly deadLetters: { readonly poisoned: number; readonly buried: number; readonly twice: number }
+  readonly requestsRebuilt: number
+  readonly surprises: readonly string[]
+  readonly breaches: readonly string[]
+  readonly load: readonly number[]
+}
+
+const faultKinds = ["kill", "freeze", "drain", "rebalance", "broker-kill", "broker-pause", "poison"] as const
+type FaultKind = (typeof faultKinds)[number]
+/** What the scheduler shuffles and deals, again and again. */
+const deck: readonly FaultKind[] = [
+  "kill",
+  "kill",
+  "kill",
+  "freeze",
+  "freeze",
+  "drain",
+  "rebalance",
+  "broker-kill",
+  "broker-pause",
+  "poison",
+]
+const lossKinds = ["answer-lost", "request-lost", "request-late"] as const
+
+const sessionTimeoutMs = 6000
+const toolTimeoutMs = 15_000
+const partitions = 8
+/** How long a kill waits for its victim to have something in hand. */
+const aimMs = 2000
+const skewMs = 2 * 3_600_000
+/** Without a record of its role for so long, nobody needed the killed one. */
+const recoveryMaxMs = 60_000
+
+const classes = fileURLToPath(new URL("./classes.ts", import.meta.url))
+const inside = new URL("./inside.ts", import.meta.url).href
+
+const rolesApart: readonly Role[] = [
+  { name: "intake", args: ["up", "intake"], services: ["intake"] },
+  { name: "llm-invoker", args: ["up", "llm-invoker"], services: ["llm-invoker"] },
+  { name: "tool-router", args: ["up", "tool-router"], services: ["tool-router"] },
+  { name: "tool-workers/function", args: ["up", "tool-workers/function"], services: ["tool-workers/function"] },
+  { name: "tool-workers/http", args: ["up", "tool-workers/http"], services: ["tool-workers/http"] },
+  { name: "tool-workers/classes", args: ["worker", classes], services: ["tool-workers/classes"] },
+]
+const rolesTogether: readonly Role[] = [
+  { name: "intake+tool-router", args: ["up", "intake", "tool-router"], services: ["intake", "tool-router"] },
+  { name: "llm-invoker", args: ["up", "llm-invoker"], services: ["llm-invoker"] },
+  {
+    name: "tool-workers/function+tool-workers/http",
+    args: ["up", "tool-workers/function", "tool-workers/http"],
+    services: ["tool-workers/function", "tool-workers/http"],
+  },
+  { name: "tool-workers/classes", args: ["worker", classes], services: ["tool-workers/classes"] },
+]
+
+interface Kill {
+  readonly at: number
+  readonly role: Role
+  readonly partitions: readonly number[]
+}
+
+interface Poison {
+  readonly topic: string
+  readonly partition: number
+  readonly offset: number
+}
+
+/** Runs the whole of Reins as processes on a Kafka of its own, harms all of it by the seed's schedule, lets it settle, and judges what stands. */
+export async function chaos(options: ChaosOptions): Promise<ChaosReport> {
+  const bench = new Bench()
+  const closing: (() => unknown)[] = [() => bench.close()]
+  try {
+    return await run(options, bench, closing)
+  } finally {
+    for (const close of closing.reverse()) await Promise.resolve(close()).catch(() => undefined)
+  }
+}
+
+async function run(options: ChaosOptions, bench: Bench, closing: (() => unknown)[]): Promise<ChaosReport> {
+  const { seed, say } = options
+  const random = new Random(seed).fork("schedule")
+  const loadBefore = loadavg()[0] ?? 0
+  const roles = options.apart ? rolesApart : rolesTogether
+  say(`seed ${seed}, ${options.brokers} broker(s), load ${loadBefore.toFixed(1)} on ${availableParallelism()} cores`)
+
+  // --- the world
+  const kafka = await startKafka({ brokers: options.brokers })
+  closing.push(() => kafka.stop())
+  const proxy = await FaultProxy.start()
+  closing.push(() => proxy.stop())
+  const proxyPort = await portOf(proxy, kafka.brokers[0]?.port ?? 0)
+  const ledger = bench.path("effects.jsonl")
+  const orders = await startOrders(ledger)
+  closing.push(() => orders.close())
+  const model = await startModel(bench, seed)
+  closing.push(() => model.kill())
+  const prefix = `chaos-${randomBytes(4).toString("hex")}`
+  const names = topicNames(prefix)
+  const base: Environment = {
+    ...kafka.env,
+    REINS_TOPIC_PREFIX: prefix,
+    REINS_PARTITIONS: String(partitions),
+    REINS_LOG_LEVEL: "warn",
+    ANTHROPIC_BASE_URL: model.url,
+    ANTHROPIC_API_KEY: "no-key-is-needed",
+    LEDGER_FILE: ledger,
+    LEDGER_DELAY_MS: "400",
+    TOOL_TIMEOUT_MS: String(toolTimeoutMs),
+  }
+  const applied = await bench.run(["topics", "apply"], base)
+  if (applied.code !== 0) throw new Error(applied.stderr)
+  const fleet = new Fleet(bench, ({ proxied, skewMs: skew }) => ({
+    ...base,
+    NODE_OPTIONS: `--import=${inside}`,
+    ...(proxied ? { CHAOS_PROXY: `${proxyPort}:${kafka.brokers.map(({ port }) => port).join(",")}` } : {}),
+    ...(skew === 0 ? {} : { CHAOS_SKEW_MS: String(skew) }),
+  }))
+  for (const role of roles) for (const proxied of [true, false]) fleet.start(role, { proxied, skewMs: 0 })
+  await fleet.heal()
+  say(`${fleet.members.size} processes: two each of ${roles.map(({ name }) => name).join(", ")}`)
+
+  // --- the watch: what a stranger sees of the sessions
+  const config = readConfig(base)
+  const { log, codec } = await openLog(config, newInstance("watch"))
+  closing.push(() => log.close())
+  const watch = new Watch()
+  let following: Following | undefined
+  const follow = async (): Promise<void> => {
+    following = await log.follow({
+      instance: "watch",
+      topics: [names.sessions],
+      records: (_topic, _partition, records) => {
+        for (const { headers } of records) watch.saw(headers["session"], headers["type"])
+      },
+      failed: () => void follow().catch(() => undefined),
+    })
+  }
+  await follow()
+  closing.push(() => following?.stop())
+
+  // --- the client
+  const client = new Kafka({ brokers: kafka.bootstrap.split(","), clientId: "stranger", logLevel: logLevel.NOTHING, retry: { retries: 3 } })
+  const producer = client.producer({ createPartitioner: Partitioners.DefaultPartitioner })
+  const admin = client.admin()
+  await producer.connect()
+  await admin.connect()
+  closing.push(
+    () => producer.disconnect(),
+    () => admin.disconnect(),
+  )
+  const acknowledged = new Map<string, string[]>()
+  const plans = planSessions(new Random(seed).fork("sessions"), {
+    sessions: options.sessions,
+    spreadMs: Math.floor(options.faultsMs * 0.85),
+    prefix: String(seed),
+    agent: chaosAgent(orders.url, toolTimeoutMs),
+  })
+  let commands = 0
+  let unreachable = 0
+  const began = Date.now()
+  const clients = plans.map(async ({ sessionId, startsAtMs, commands: wanted }) => {
+    await sleep(startsAtMs)
+    for (const { afterMs, value, misplaced } of wanted) {
+      await sleep(afterMs)
+      const home = partitionOf(sessionId, partitions)
+      const message = {
+        key: sessionId,
+        value: JSON.stringify(value),
+        ...(misplaced ? { partition: (home + 1) % partitions } : {}),
+      }
+      // Until it is acknowledged; a copy that stands all the same is the same command.
+      for (;;) {
+        try {
+          await producer.send({ topic: names.commands, acks: -1, timeout: 5000, messages: [message] })
+          break
+        } catch {
+          unreachable++
+          await sleep(300)
+        }
+      }
+      commands++
+      watch.commanded(sessionId, value.type)
+      acknowledged.set(sessionId, [...(acknowledged.get(sessionId) ?? []), value.commandId])
+    }
+  })
+
+  // --- the faults
+  const faults = new Map<string, number>()
+  const kills: Kill[] = []
+  const poisons: Poison[] = []
+  const breaches: string[] = []
+  const background = new Set<Promise<unknown>>()
+  let brokersWhole = true
+  const endsAt = began + options.faultsMs
+  const inject = (kind: string): void => {
+    if (watch.running > 0) faults.set(kind, (faults.get(kind) ?? 0) + 1)
+  }
+  const aside = (work: Promise<unknown>): void => {
+    const kept = work.catch((error: unknown) => void breaches.push(`chaos itself: ${String(error)}`)).finally(() => background.delete(kept))
+    background.add(kept)
+  }
+  const partitionsOf = async (member: Member): Promise<readonly number[]> => {
+    const group = `${prefix}.${member.role.services.toSorted().join("+")}`
+    const described = await Promise.race([admin.describeGroups([group]), sleep(1500).then(() => null)]).catch(() => null)
+    const own = described?.groups[0]?.members.find(({ clientId }) => clientId === member.started.instance)
+    if (own === undefined || own.memberAssignment.length === 0) return []
+    const assigned = AssignerProtocol.MemberAssignment.decode(own.memberAssignment)?.assignment ?? {}
+    return [...new Set(Object.values(assigned).flat())]
+  }
+  const anew = (member: Member): void => {
+    // Whoever comes after may live in another time.
+    const skewed = random.chance(0.4)
+    const skew = skewed ? random.pick([-skewMs, skewMs]) : 0
+    fleet.start(member.role, { proxied: member.proxied, skewMs: skew })
+    if (skewed) inject("clock-skew")
+  }
+  let killed = random.int(0, roles.length - 1)
+  const strike: Readonly<Record<FaultKind, () => Promise<void>>> = {
+    kill: async () => {
+      const victim = await withWork(fleet.sound(), roles[killed++ % roles.length] as Role)
+      if (victim === undefined) return
+      const owned = await partitionsOf(victim)
+      victim.leaving = true
+      kills.push({ at: Date.now(), role: victim.role, partitions: owned })
+      victim.started.kill("SIGKILL")
+      inject("kill")
+      aside(sleep(random.int(0, 3000)).then(() => anew(victim)))
+    },
+    freeze: async () => {
+      const sound = fleet.sound()
+      if (sound.length === 0) return
+      const victim = random.pick(sound)
+      fleet.freeze(victim)
+      inject("freeze")
+      aside(sleep(sessionTimeoutMs + random.int(1000, 4000)).then(() => fleet.thaw(victim)))
+    },
+    drain: async () => {
+      const sound = fleet.sound()
+      if (sound.length === 0) return
+      const victim = random.pick(sound)
+      victim.leaving = true
+      victim.started.kill("SIGTERM")
+      inject("drain")
+      const whole = brokersWhole
+      aside(
+        Promise.race([victim.started.ended, sleep(60_000).then(() => null)]).then((ended) => {
+          if (ended === null) {
+            breaches.push(`F3: ${victim.role.name} did not drain within a minute`)
+            victim.started.kill("SIGKILL")
+          } else if (ended.code !== 0 && whole && brokersWhole)
+            breaches.push(`F3: ${victim.role.name} drained with ${ended.code ?? ended.signal}: ${ended.stderr.slice(-500)}`)
+          anew(victim)
+        }),
+      )
+    },
+    rebalance: async () => {
+      const role = random.pick(roles)
+      const guest = fleet.start(role, { proxied: false, skewMs: 0 })
+      inject("rebalance")
+      aside(
+        sleep(random.int(5000, 9000)).then(() => {
+          guest.leaving = true
+          guest.started.kill("SIGTERM")
+        }),
+      )
+    },
+    "broker-kill": async () => {
+      const broker = random.pick(kafka.brokers)
+      brokersWhole = false
+      inject("broker-kill")
+      await broker.kill("SIGKILL")
+      await sleep(random.int(200, 1500))
+      await broker.restart()
+      brokersWhole = true
+    },
+    "broker-pause": async () => {
+      const broker = random.pick(kafka.brokers)
+      brokersWhole = false
+      inject("broker-pause")
+      await broker.kill("SIGSTOP")
+      await sleep(random.int(1000, 5000))
+      await broker.kill("SIGCONT")
+      brokersWhole = true
+    },
+    poison: async () => {
+      const topic = random.pick([names.commands, names.sessions, names.tools("classes")])
+      const partition = random.int(0, partitions - 1)
+      const value = random.pick([Buffer.from([0, 0, 0, 0, 1, 255, 255, 255]), Buffer.from("{nothing"), Buffer.from([7, 7, 7])])
+      try {
+        const [placed] = await producer.send({
+          topic,
+          acks: -1,
+          messages: [{ key: `poison/${poisons.length}/${Date.now()}`, value, partition }],
+        })
+        if (placed?.baseOffset === undefined) return
+        poisons.push({ topic, partition, offset: Number(placed.baseOffset) })
+        inject("poison")
+      } catch {
+        // The brokers were away; another one comes.
+      }
+    },
+  }
+
+  const losses = (async () => {
+    while (Date.now() < endsAt) {
+      await sleep(random.int(600, 2000))
+      const kind = random.pick(lossKinds)
+      const fault: Fault = kind === "request-late" ? { kind, afterMs: random.int(200, 2500) } : { kind }
+      const happened = await Promise.race([proxy.next(api.produce, fault).then(() => true), sleep(10_000).then(() => false)])
+      if (happened) inject(kind)
+    }
+  })()
+  const struck = (async () => {
+    const meanGapMs = Math.max(900, Math.min(4000, options.faultsMs / 22))
+    let dealt: FaultKind[] = []
+    let decks = 0
+    await sleep(1500)
+    // Each kind at least once, however slow the machine is.
+    while (Date.now() < endsAt || (decks === 1 && dealt.length > 0)) {
+      if (dealt.length === 0) {
+        dealt = shuffled(random, deck)
+        decks++
+      }
+      const kind = dealt.shift() as FaultKind
+      await strike[kind]().catch((error: unknown) => breaches.push(`chaos itself, ${kind}: ${String(error)}`))
+      await sleep(Math.min(3 * meanGapMs, -Math.log(1 - random.next()) * meanGapMs))
+    }
+  })()
+  const talk = setInterval(() => {
+    say(
+      `${((Date.now() - began) / 1000).toFixed(0)} s: ${watch.started} sessions, ${watch.running} running, faults ${[...faults].map(([kind, count]) => `${kind} ${count}`).join(", ")}`,
+    )
+  }, 15_000)
+  await Promise.all([losses, struck])
+  model.wellFromNowOn()
+  const faultsOver = Date.now()
+  say(`The last fault was injected after ${((faultsOver - began) / 1000).toFixed(0)} s; ${watch.running} sessions run.`)
+  while (background.size > 0) await Promise.all(background)
+  say("What was under way is over.")
+  if (!(await fleet.heal())) {
+    breaches.push("P7: a process did not become ready after the last fault")
+    say(await fleet.story())
+  } else say("All processes are ready.")
+  await Promise.all(clients)
+  say("All commands are acknowledged.")
+
+  // --- settling
+  let whole: WholeLog | undefined
+  const settled = await until(
+    async () => {
+      if (watch.running > 0) return false
+      whole = await readWholeLog(log, codec, prefix).catch(() => undefined)
+      return whole !== undefined && plans.every(({ sessionId }) => atRest(whole as WholeLog, sessionId))
+    },
+    "everything is at rest",
+    options.settleMs,
+  ).catch(() => false)
+  clearInterval(talk)
+  if (!settled) say(await fleet.story())
+  const settledMs = Date.now() - faultsOver
+  for (const { name, code, signal } of await fleet.stop()) breaches.push(`F3: at the end ${name} drained with ${code ?? signal}`)
+
+  // --- the verdict
+  whole = await readWholeLog(log, codec, prefix)
+  const again = await readWholeLog(log, codec, prefix)
+  if (!settled)
+    for (const { sessionId } of plans)
+      if (!atRest(whole, sessionId)) breaches.push(`I2: ${sessionId} is ${statusIn(whole, sessionId)} ${settledMs} ms after the last fault`)
+  const account = emptyAccount()
+  const effects = byKey(linesOf<EffectLine>(ledger), ({ sessionId }) => sessionId)
+  const journal = byKey(linesOf<JournalLine>(bench.path("journal.jsonl")), ({ sha256 }) => sha256)
+  const byOutcome: Record<string, number> = {}
+  for (const { sessionId } of plans) {
+    const records = whole.records.get(sessionId) ?? []
+    const judgement = judge({
+      sessionId,
+      records,
+      effects: effects.get(sessionId) ?? [],
+      journal,
+      acknowledged: acknowledged.get(sessionId) ?? [],
+      ledgered,
+    })
+    addAccount(account, judgement)
+    breaches.push(...judgement.breaches)
+    const outcome = statusIn(whole, sessionId)
+    byOutcome[outcome] = (byOutcome[outcome] ?? 0) + 1
+    if (outcome.startsWith("parked")) breaches.push(`P8: ${sessionId} is ${outcome}`)
+    for (const { type, verdict, value } of records)
+      if (type === "command.rejected" && verdict === "accepted")
+        breaches.push(`I1: ${sessionId}: ${value.commandId} was rejected: ${value.message}`)
+    if (whole.digests.get(sessionId) !== again.digests.get(sessionId)) breaches.push(`I13: two readers come to two states of ${sessionId}`)
+  }
+  for (const [sessionId] of effects) if (!whole.sessions.has(sessionId)) breaches.push(`I7: effects of ${sessionId}, which is no session`)
+  breaches.push(...whole.requestsDiffering.map((request) => `I13: ${request} is rebuilt otherwise`))
+  breaches.push(
+    ...(await replayed(
+      bench,
+      base,
+      plans.slice(0, 3).map(({ sessionId }) => sessionId),
+      whole,
+    )),
+  )
+  const letters = await readDeadLetters(log, names)
+  const buried = poisons.map(
+    ({ topic, partition, offset }) =>
+      letters.filter((letter) => letter.topic === topic && letter.partition === partition && letter.originalOffset === offset).length,
+  )
+  for (const [index, count] of buried.entries())
+    if (count === 0) breaches.push(`I25: the poison ${JSON.stringify(poisons[index])} is not among the dead letters`)
+
+  for (const { kind, at } of linesOf<ModelFaultLine>(bench.path("model-faults.jsonl")))
+    if (at <= faultsOver) faults.set(kind, (faults.get(kind) ?? 0) + 1)
+  for (const { fault, at } of linesOf<ToolFaultLine>(`${ledger}.faults`))
+    if (at <= faultsOver) faults.set(`tool-${fault}`, (faults.get(`tool-${fault}`) ?? 0) + 1)
+  const expected = [...faultKinds, ...lossKinds, "clock-skew", ...modelFaultKinds, "tool-hang", "tool-throw-before", "tool-throw-after"]
+  const recovery = recoveries(kills, whole)
+  return {
+    seed,
+    faults: Object.fromEntries([...faults].toSorted()),
+    missing: expected.filter((kind) => (faults.get(kind) ?? 0) === 0),
+    account,
+    sessions: plans.length,
+    commands,
+    byOutcome,
+    lost: breaches.filter((text) => text.includes("I1: ")).length,
+    recoveryMs: { p50: percentile(recovery, 50), p95: percentile(recovery, 95), max: percentile(recovery, 100), measured: recovery.length },
+    settledMs,
+    deadLetters: {
+      poisoned: poisons.length,
+      buried: buried.filter((count) => count > 0).length,
+      twice: buried.filter((count) => count > 1).length,
+    },
+    requestsRebuilt: whole.requestsRebuilt,
+    surprises: fleet.surprises.map(
+      ({ name, code, signal, stderr }) => `${name} ended by itself (${code ?? signal}): ${stderr.trim().split("\n").at(-1)}`,
+    ),
+    breaches,
+    load: [loadBefore, loadavg()[0] ?? 0],
+  }
+}
+
+/** One of this role, if it can be in the middle of an effect; else whoever is sound. */
+async function withWork(sound: readonly Member[], role: Role): Promise<Member | undefined> {
+  const own = sound.filter((member) => member.role === role)
+  const end = performance.now() + aimMs
+  while (own.length > 0 && performance.now() < end) {
+    for (const member of own) {
+      const { text } = await member.started.get("/metrics").catch(() => ({ text: "" }))
+      if (role.services.some((service) => (sample(text, "reins_inflight", { service }) ?? 0) > 0)) return member
+    }
+    await sleep(20)
+  }
+  return own[0] ?? sound[0]
+}
+
+/** Where the proxy listens: it tells by the connections that it hands out. */
+function portOf(proxy: FaultProxy, brokerPort: number): Promise<number> {
+  return new Promise((resolve) => {
+    const socket = proxy.socketFactory({
+      host: "127.0.0.1",
+      port: brokerPort,
+      ssl: undefined,
+      onConnect: () => {
+        resolve(socket.remotePort ?? 0)
+        socket.destroy()
+      },
+    } as unknown as Parameters<FaultProxy["socketFactory"]>[0])
+  })
+}
+
+/** What a stranger can tell from the headers alone: which sessions are under way. */
+class Watch {
+  readonly #running = new Set<string>()
+  readonly #started = new Set<string>()
+
+  get running(): number {
+    return this.#running.size
+  }
+
+  get started(): number {
+    return this.#started.size
+  }
+
+  commanded(sessionId: string, type: string): void {
+    if (type === "session.start" && !this.#started.has(sessionId)) this.#running.add(sessionId)
+  }
+
+  saw(sessionId: string | undefined, type: string | undefined): void {
+    if (sessionId === undefined || type === undefined) return
+    this.#started.add(sessionId)
+    if (type === "session.idled" || type === "session.ended" || type === "session.parked") this.#running.delete(sessionId)
+    else if (type === "session.started" || type === "message.received" || type === "model.requested") this.#running.add(sessionId)
+  }
+}
+
+function statusIn(whole: WholeLog, sessionId: string): string {
+  const session = whole.sessions.get(sessionId)
+  if (session === undefined || session.phase === "absent") return "absent"
+  const status = statusOf(session)
+  return session.phase === "idle" ? `${status} ${session.reason}` : session.phase === "parked" ? `parked ${session.message}` : status
+}
+
+function atRest(whole: WholeLog, sessionId: string): boolean {
+  return /^(idle|ended|parked)/.test(statusIn(whole, sessionId))
+}
+
+async function startModel(bench: Bench, seed: number): Promise<{ url: string; wellFromNowOn: () => void; kill: () => void }> {
+  const child = fork(
+    fileURLToPath(new URL("./model.ts", import.meta.url)),
+    [bench.path("journal.jsonl"), bench.path("model-faults.jsonl"), String(seed), "10", "8000"],
+    { execArgv: ["--disable-warning=ExperimentalWarning"], stdio: ["ignore", "inherit", "inherit", "ipc"] },
+  )
+  const url = await new Promise<string>((resolve, reject) => {
+    child.once("message", (message) => resolve((message as { url: string }).url))
+    child.once("exit", (code) => reject(new Error(`The model did not start: ${code}.`)))
+  })
+  return { url, wellFromNowOn: () => void child.send("well"), kill: () => void child.kill("SIGKILL") }
+}
+
+/** I13 once more, by the command line: an ended process's reading of the log comes to the same state and the same bytes. */
+async function replayed(bench: Bench, env: Environment, sessionIds: readonly string[], whole: WholeLog): Promise<readonly string[]> {
+  const breaches: string[] = []
+  for (const sessionId of sessionIds) {
+    const { code, stdout, stderr } = await bench.run(["replay", sessionId, "--check"], env)
+    if (code !== 0) breaches.push(`I13: reins replay ${sessionId} --check ends with ${code}: ${stdout}${stderr}`)
+    else if (!stdout.includes(`State digest ${whole.digests.get(sessionId)}`))
+      breaches.push(`I13: reins replay ${sessionId} comes to another state`)
+  }
+  return breaches
+}
+
+/** From each kill to the next accepted record that its role says in each partition that the killed one had. */
+function recoveries(kills: readonly Kill[], whole: WholeLog): readonly number[] {
+  const said = new Map<string, number[]>()
+  for (const records of whole.records.values()) {
+    for (const { partition, timestamp, verdict, value } of records as readonly LoggedRecord[]) {
+      if (verdict !== "accepted") continue
+      const place = `${String(value.by).split("@")[0]}/${partition}`
+      const times = said.get(place)
+      if (times === undefined) said.set(place, [timestamp])
+      else times.push(timestamp)
+    }
+  }
+  const found: number[] = []
+  for (const { at, role, partitions: owned } of kills) {
+    for (const partition of owned) {
+      const next = Math.min(...role.services.flatMap((service) => (said.get(`${service}/${partition}`) ?? []).filter((time) => time > at)))
+      if (next - at <= recoveryMaxMs) found.push(next - at)
+    }
+  }
+  return found.sort((a, b) => a - b)
+}
+
+function percentile(sorted: readonly number[], percent: number): number {
+  return sorted[Math.max(0, Math.ceil((sorted.length * percent) / 100) - 1)] ?? 0
+}
+
+function byKey<T>(lines: readonly T[], keyOf: (line: T) => string): Map<string, T[]> {
+  const found = new Map<string, T[]>()
+  for (const line of lines) {
+    const known = found.get(keyOf(line))
+    if (known === undefined) found.set(keyOf(line), [line])
+    else known.push(line)
+  }
+  return found
+}
+
+function shuffled<T>(random: Random, given: readonly T[]): T[] {
+  const left = [...given]
+  return given.map(() => left.splice(random.int(0, left.length - 1), 1)[0] as T)
+}
+
+/** The report as people read it. */
+export function told(report: ChaosReport): string {
+  const { account, recoveryMs, deadLetters } = report
+  const list = (counts: Readonly<Record<string, number>>): string =>
+    Object.entries(counts)
+      .map(([name, count]) => `${name} ${count}`)
+      .join(", ")
+  const lines = [
+    `seed ${report.seed}; load ${report.load.map((load) => load.toFixed(1)).join(" → ")}`,
+    `faults while work was running: ${list(report.faults)}`,
+    `sessions ${report.sessions} (${list(report.byOutcome)}), commands acknowledged ${report.commands}, lost ${report.lost}`,
+    `turns ${account.turns}, calls ${account.calls}, effects ${account.effects}, unknown ${account.unknown}`,
+    `run again by class: ${list(account.reruns)}; extra model calls ${account.extraModelCalls}; takeovers ${account.takeovers}`,
+    `records late ${account.late}, superseded ${account.superseded}, duplicate ${account.duplicate}; requests rebuilt ${report.requestsRebuilt}`,
+    `time to recover, kill → next accepted record of the role in a partition: p50 ${recoveryMs.p50} ms, p95 ${recoveryMs.p95} ms, max ${recoveryMs.max} ms (${recoveryMs.measured} measured)`,
+    `settled ${report.settledMs} ms after the last fault; poison ${deadLetters.poisoned}, in the dead letters ${deadLetters.buried}, twice ${deadLetters.twice}`,
+    ...report.surprises.map((text) => `by itself: ${text}`),
+    ...(report.missing.length > 0 ? [`NOT INJECTED: ${report.missing.join(", ")}`] : []),
+    ...report.breaches.map((text) => `BREACH ${text}`),
+    report.breaches.length === 0 && report.missing.length === 0 ? "Everything held." : "It did NOT hold.",
+  ]
+  return lines.join("\n")
+}

@@ -1,0 +1,136 @@
+import type { AgentGiven } from "@reins/events"
+import type { Random } from "../simulation/random.ts"
+import { faultsFrom } from "./classes.ts"
+
+// What the sessions of a chaos run ask for, and when they are spoken to: drawn from the seed.
+
+/** One command of a client, some time after the one before it was acknowledged. */
+export interface Command {
+  readonly afterMs: number
+  readonly value: { readonly type: string; readonly commandId: string; readonly sessionId: string } & Readonly<Record<string, unknown>>
+  /** Sent to a partition where the session does not live; intake is to forward it. */
+  readonly misplaced: boolean
+}
+
+export interface PlannedSession {
+  readonly sessionId: string
+  readonly startsAtMs: number
+  readonly commands: readonly Command[]
+}
+
+/** Tools whose effects a ledger knows. */
+export const ledgered: ReadonlySet<string> = new Set(["look", "fix", "note", "charge", "ring", "get_order", "refund"])
+
+export function chaosAgent(ordersUrl: string, toolTimeoutMs: number): Partial<AgentGiven> & { readonly model: string } {
+  const id = { type: "string" }
+  return {
+    name: "chaos",
+    model: "claude-sonnet-5-5",
+    system: "You keep the house.",
+    maxTokens: 1024,
+    tools: [
+      { name: "add", backend: "function" },
+      ...["look", "fix", "note", "charge", "ring"].map((name) => ({ name, backend: "classes" })),
+      {
+        name: "get_order",
+        description: "Looks an order up.",
+        backend: "http",
+        effect: "pure" as const,
+        timeoutMs: toolTimeoutMs,
+        inputSchema: { type: "object", properties: { id }, required: ["id"] },
+        http: { method: "GET", url: `${ordersUrl}/orders/{id}` },
+      },
+      {
+        name: "refund",
+        description: "Refunds an order.",
+        backend: "http",
+        effect: "keyed" as const,
+        timeoutMs: toolTimeoutMs,
+        sideEffects: "moves money back to the customer",
+        inputSchema: { type: "object", properties: { id, cents: { type: "integer", minimum: 1 } }, required: ["id", "cents"] },
+        http: { method: "POST", url: `${ordersUrl}/orders/{id}/refund` },
+      },
+    ],
+  }
+}
+
+const inputs: Readonly<Record<string, (n: number) => string>> = {
+  add: (n) => `{"numbers":[${n},1000]}`,
+  look: (n) => `{"n":${n}}`,
+  fix: (n) => `{"n":${n}}`,
+  note: (n) => `{"n":${n}}`,
+  charge: (n) => `{"n":${n}}`,
+  ring: (n) => `{"n":${n}}`,
+  get_order: (n) => `{"id":"o${n}"}`,
+  refund: (n) => `{"id":"o${n}","cents":${1 + n}}`,
+}
+
+/** So many of them, each at most once. */
+function someOf<T>(random: Random, from: readonly T[], count: number): readonly T[] {
+  const left = [...from]
+  return Array.from({ length: Math.min(count, left.length) }, () => left.splice(random.int(0, left.length - 1), 1)[0] as T)
+}
+
+/** One call in so many of the tools that can be told to fail is told to. */
+const faultEvery = 14
+
+/** Numbers for calls: each kind of fault comes again and again, whatever the seed. */
+class Numbers {
+  readonly #random: Random
+  #calls = 0
+  #faults = 0
+
+  constructor(random: Random) {
+    this.#random = random
+  }
+
+  next(tool: string): number {
+    if (!classTools.has(tool) || ++this.#calls % faultEvery !== 0) return this.#random.int(0, 99_999)
+    return faultsFrom + this.#faults++
+  }
+}
+
+const classTools: ReadonlySet<string> = new Set(["look", "fix", "note", "charge", "ring"])
+
+function prompt(random: Random, numbers: Numbers, sessionId: string, part: number, turns: number): string {
+  const groups = Array.from({ length: turns }, () => {
+    const tools = someOf(random, Object.keys(inputs), random.int(1, 4))
+    return `[[${tools.map((tool) => `call ${tool} ${inputs[tool]?.(numbers.next(tool))}`).join("; ")}]]`
+  })
+  return `This is ${sessionId}, part ${part}. ${groups.join(" ")}`
+}
+
+export function planSessions(
+  random: Random,
+  options: { readonly sessions: number; readonly spreadMs: number; readonly prefix: string; readonly agent: object },
+): readonly PlannedSession[] {
+  const numbers = new Numbers(random)
+  return Array.from({ length: options.sessions }, (_, index) => {
+    const sessionId = `sesn_${options.prefix}_${index}`
+    const input = (part: number, turns: number): { type: string; text: string }[] => [
+      { type: "text", text: prompt(random, numbers, sessionId, part, turns) },
+    ]
+    const later: Command[] = []
+    const then = (type: string, afterMs: number, more: object = {}): void => {
+      const commandId = `${sessionId}-${later.length + 1}`
+      later.push({ afterMs, value: { type, commandId, sessionId, ...more }, misplaced: false })
+    }
+    if (random.chance(0.15)) then("session.interrupt", 100 + random.int(0, 2999))
+    if (random.chance(0.4)) then("message.send", 200 + random.int(0, 5999), { content: input(2, 1 + random.int(0, 1)) })
+    if (random.chance(0.15)) then("message.send", random.int(0, 299), { content: input(3, 1) })
+    if (random.chance(0.2)) then("session.end", 500 + random.int(0, 8999))
+    const start: Command = {
+      afterMs: 0,
+      value: {
+        type: "session.start",
+        commandId: `${sessionId}-0`,
+        sessionId,
+        agent: options.agent,
+        input: input(1, 2 + random.int(0, 3)),
+      },
+      // What is forwarded may come after what is sent straight to its place, so such a session is only started.
+      misplaced: later.length === 0 && random.chance(0.2),
+    }
+    return { sessionId, startsAtMs: random.int(0, options.spreadMs - 1), commands: [start, ...later] }
+  })
+}
