@@ -18,7 +18,7 @@ export interface WholeLog {
 }
 
 /** Reads the whole log once, each partition in one pass; nothing is executed. */
-export async function readWholeLog(log: Log, codec: Codec, prefix: string): Promise<WholeLog> {
+export async function readWholeLog(log: Pick<Log, "describeTopics" | "replay">, codec: Codec, prefix: string): Promise<WholeLog> {
   const names = topicNames(prefix)
   const records = new Map<string, LoggedRecord[]>()
   const sessions = new Map<string, Session>()

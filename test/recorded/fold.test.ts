@@ -1,0 +1,46 @@
+import assert from "node:assert/strict"
+import { globSync } from "node:fs"
+import { basename } from "node:path"
+import { describe, it } from "node:test"
+import { fileURLToPath } from "node:url"
+import { Recording } from "./recording.ts"
+
+// Every log that a build of ours ever wrote is folded to what that build made of it, and every request of it is rebuilt byte for byte.
+
+const files = globSync("*.jsonl", { cwd: fileURLToPath(new URL(".", import.meta.url)) }).sort()
+
+describe("recorded logs", () => {
+  it("are there: plain, parallel, interrupted, taken over", () => {
+    const names = files.map((file) => basename(file, ".jsonl").replace(/^[\d.]+-/, ""))
+    for (const name of ["plain", "parallel", "interrupted", "takeover"]) assert.ok(names.includes(name), `${name} is recorded`)
+  })
+
+  for (const file of files) {
+    const recording = Recording.read(fileURLToPath(new URL(file, import.meta.url)))
+
+    it(`${file} folds to the stored digest, with the stored verdicts, and its requests are rebuilt`, async () => {
+      assert.deepEqual(await recording.fold(), recording.tail.outcomes)
+      assert.ok(Object.values(recording.tail.outcomes).every(({ requests }) => requests.length > 0))
+    })
+
+    it(`${file} would not, were one of its accepted facts missing`, async () => {
+      const index = recording.records.findIndex(({ headers }) => headers["type"] === "model.responded")
+      const outcomes = await recording.with(recording.records.toSpliced(index, 1)).fold()
+      assert.notDeepEqual(
+        Object.values(outcomes).map(({ digest }) => digest),
+        Object.values(recording.tail.outcomes).map(({ digest }) => digest),
+      )
+    })
+  }
+
+  it("hold what the fold sets aside: late, superseded and duplicate records", () => {
+    const exceptions = files.flatMap((file) =>
+      Object.values(Recording.read(fileURLToPath(new URL(file, import.meta.url))).tail.outcomes).flatMap((one) => one.exceptions),
+    )
+    for (const verdict of ["late", "superseded", "duplicate"])
+      assert.ok(
+        exceptions.some((exception) => exception.endsWith(` ${verdict}`)),
+        `one is ${verdict}`,
+      )
+  })
+})
