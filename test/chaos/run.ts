@@ -7,14 +7,15 @@ import { topicNames } from "@reins/events"
 import { startKafka } from "@reins/infra/kafka"
 import { type Following, partitionOf } from "@reins/log"
 // Before kafkajs: what it mends there is mended as it loads.
+// oxlint-disable-next-line import/no-unassigned-import -- The import is the mending.
 import "@reins/log/kafka"
 import { newInstance, openLog, readConfig, readDeadLetters } from "@reins/runtime"
 import { statusOf } from "@reins/session"
 import { AssignerProtocol, Kafka, logLevel, Partitioners } from "kafkajs"
 import { api, type Fault, FaultProxy } from "../e2e/fault-proxy.ts"
-import { Bench, type Environment, linesOf, sample, until } from "../e2e/harness.ts"
+import { Bench, type Environment, linesOf, sample } from "../e2e/harness.ts"
 import { startOrders } from "../fixtures/orders.ts"
-import type { JournalLine, LoggedRecord } from "../scenarios/long-session.ts"
+import type { JournalLine } from "../scenarios/long-session.ts"
 import { Random } from "../simulation/random.ts"
 import type { EffectLine, ToolFaultLine } from "./classes.ts"
 import { Fleet, type Member, type Role } from "./fleet.ts"
@@ -77,6 +78,8 @@ const lossKinds = ["answer-lost", "request-lost", "request-late"] as const
 const sessionTimeoutMs = 6000
 const toolTimeoutMs = 15_000
 const partitions = 8
+/** How often it is looked whether everything is at rest; each look reads the whole log. */
+const lookEveryMs = 1000
 /** How long a kill waits for its victim to have something in hand. */
 const aimMs = 2000
 const skewMs = 2 * 3_600_000
@@ -397,23 +400,18 @@ async function run(options: ChaosOptions, bench: Bench, closing: (() => unknown)
   say("All commands are acknowledged.")
 
   // --- settling
-  let whole: WholeLog | undefined
-  const settled = await until(
-    async () => {
-      if (watch.running > 0) return false
-      whole = await readWholeLog(log, codec, prefix).catch(() => undefined)
-      return whole !== undefined && plans.every(({ sessionId }) => atRest(whole as WholeLog, sessionId))
-    },
-    "everything is at rest",
-    options.settleMs,
-  ).catch(() => false)
+  let settled = false
+  for (const endsBy = Date.now() + options.settleMs; !settled && Date.now() < endsBy; await sleep(lookEveryMs)) {
+    const now = await readWholeLog(log, codec, prefix).catch(() => undefined)
+    settled = now !== undefined && plans.every(({ sessionId }) => atRest(now, sessionId))
+  }
   clearInterval(talk)
   if (!settled) say(await fleet.story())
   const settledMs = Date.now() - faultsOver
   for (const { name, code, signal } of await fleet.stop()) breaches.push(`F3: at the end ${name} drained with ${code ?? signal}`)
 
   // --- the verdict
-  whole = await readWholeLog(log, codec, prefix)
+  const whole = await readWholeLog(log, codec, prefix)
   const again = await readWholeLog(log, codec, prefix)
   if (!settled)
     for (const { sessionId } of plans)
@@ -468,7 +466,7 @@ async function run(options: ChaosOptions, bench: Bench, closing: (() => unknown)
   const recovery = recoveries(kills, whole)
   return {
     seed,
-    faults: Object.fromEntries([...faults].toSorted()),
+    faults: Object.fromEntries([...faults].toSorted(([a], [b]) => (a < b ? -1 : 1))),
     missing: expected.filter((kind) => (faults.get(kind) ?? 0) === 0),
     account,
     sessions: plans.length,
@@ -516,7 +514,7 @@ function portOf(proxy: FaultProxy, brokerPort: number): Promise<number> {
         resolve(socket.remotePort ?? 0)
         socket.destroy()
       },
-    } as unknown as Parameters<FaultProxy["socketFactory"]>[0])
+    })
   })
 }
 
@@ -524,6 +522,7 @@ function portOf(proxy: FaultProxy, brokerPort: number): Promise<number> {
 class Watch {
   readonly #running = new Set<string>()
   readonly #started = new Set<string>()
+  readonly #ended = new Set<string>()
 
   get running(): number {
     return this.#running.size
@@ -540,7 +539,9 @@ class Watch {
   saw(sessionId: string | undefined, type: string | undefined): void {
     if (sessionId === undefined || type === undefined) return
     this.#started.add(sessionId)
-    if (type === "session.idled" || type === "session.ended" || type === "session.parked") this.#running.delete(sessionId)
+    if (type === "session.ended") this.#ended.add(sessionId)
+    // What comes after an end is somebody's who does not know of it yet.
+    if (this.#ended.has(sessionId) || type === "session.idled" || type === "session.parked") this.#running.delete(sessionId)
     else if (type === "session.started" || type === "message.received" || type === "model.requested") this.#running.add(sessionId)
   }
 }
@@ -585,7 +586,7 @@ async function replayed(bench: Bench, env: Environment, sessionIds: readonly str
 function recoveries(kills: readonly Kill[], whole: WholeLog): readonly number[] {
   const said = new Map<string, number[]>()
   for (const records of whole.records.values()) {
-    for (const { partition, timestamp, verdict, value } of records as readonly LoggedRecord[]) {
+    for (const { partition, timestamp, verdict, value } of records) {
       if (verdict !== "accepted") continue
       const place = `${String(value.by).split("@")[0]}/${partition}`
       const times = said.get(place)
