@@ -77,7 +77,7 @@ export class SimulatedModel {
       if (message.role === "assistant") turns++
       else if (message.content.some((block) => block.type === "text")) turns = 0
     }
-    const ends = turns >= turnsMax || random.chance(0.3)
+    const ends = turns >= turnsMax || random.chance(0.2)
     const uses = ends ? 0 : random.pick([1, 1, 2, 3])
     const blocks: Record<string, unknown>[] = [{ type: "text", text: `Thought ${++this.#ids}.` }]
     for (let use = 0; use < uses; use++) {

@@ -10,13 +10,460 @@ export interface Mutant {
   readonly patches: readonly Patch[]
 }
 
+/**
+ * Left out, because they change nothing that anyone could see:
+ *
+ * - A takeover of a model call that need not name the open request: attempts are numbered, each number is accepted once, so a request
+ *   for attempt n+1 can only have been decided on attempt n. The name is for readers of the log.
+ * - A cancel that is forgotten when its dispatch comes after it: it is sent only after the deadline, and what comes then is superseded by
+ *   its timestamp. It takes brokers' clocks that differ to need both, which the tests of the fold have; "late-copies-run" takes both
+ *   away at once.
+ * - A fold that forgets how far commands are answered: every answer carries its commandId, which the session remembers. The offsets spare
+ *   intake the judging; "command-heard-twice" takes both away at once.
+ * - Claims that are not given up when a partition is lost, results that are sent only once, decisions and effects of a process whose
+ *   membership is not sure: the fold refuses what the wrong one says, and deadlines close what is left; it costs time and
+ *   `outcome-unknown`, never a promise.
+ * - Deciding before the declarations are known: intake then rejects an agent whose tools it does not know yet.
+ */
 export const mutants: readonly Mutant[] = [
+  {
+    name: "dispatch-before-append",
+    wrong: "The router sends a call to its backend before its decision is read back (rule 3).",
+    patches: [
+      { folder: "services/tool-router/src", find: "if (!readBack(view, call)) return []", replace: "" },
+      {
+        folder: "services/tool-router/src",
+        find: "const settled = view.settled as Known\n",
+        replace: "const settled = view.session as Known\n",
+      },
+    ],
+  },
+  {
+    name: "model-asked-before-read-back",
+    wrong: "The invoker asks the model on its own claim before it has read it back (rule 3).",
+    patches: [
+      {
+        folder: "services/llm-invoker/src",
+        find: "const { settled } = view\n  if (settled.phase !==",
+        replace: "const settled = view.session\n  if (settled.phase !==",
+      },
+    ],
+  },
+  {
+    name: "tool-run-before-read-back",
+    wrong: "The worker runs a call on its own claim before it has read it back (rule 3).",
+    patches: [{ folder: "services/worker-kit/src", find: "const standing = call?.claim\n", replace: "const standing = ahead.claim\n" }],
+  },
+  {
+    name: "commands-committed-early",
+    wrong: "The offset of a command is committed before its answer stands (rule 14).",
+    patches: [
+      { folder: "services/runtime/src", find: "for (const offset of owned.answering) if (offset < mark) mark = offset", replace: "" },
+    ],
+  },
+  {
+    name: "calls-committed-early",
+    wrong: "The offsets of a tool topic are committed past calls that are still open (rule 14).",
+    patches: [
+      {
+        folder: "services/runtime/src",
+        find: "return owned.toolsFold(backend).forget(next, forgetMarginMs, (call) => owned.awaits(call))",
+        replace: "return next",
+      },
+    ],
+  },
+  {
+    name: "result-missing-runs-again",
+    wrong: "An unsafe call whose worker died is run again, whatever its class (section 5).",
+    patches: [
+      {
+        folder: "services/worker-kit/src",
+        find: '    case "keyed":\n      return inTime',
+        replace: '    case "keyed":\n    case "unsafe":\n      return inTime',
+      },
+    ],
+  },
+  {
+    name: "key-per-attempt",
+    wrong: "Every attempt has an idempotency key of its own (section 5).",
+    patches: [
+      {
+        folder: "services/tool-router/src",
+        find: "idempotencyKey: `${session.sessionId}/${call.toolUseId}`,",
+        replace: "idempotencyKey: `${session.sessionId}/${call.toolUseId}/${attempt}`,",
+      },
+    ],
+  },
+  {
+    name: "parallel-result-dropped",
+    wrong: "Of more than two parallel results the rest is left out of the next request (E6).",
+    patches: [
+      {
+        folder: "schemas/session/src",
+        find: "session.calls.map(resultBlock)",
+        replace: "session.calls.slice(0, 2).map(resultBlock)",
+      },
+    ],
+  },
+  {
+    name: "parallel-results-reordered",
+    wrong: "Parallel results go to the model in another order than it asked for them (E6).",
+    patches: [
+      {
+        folder: "schemas/session/src",
+        find: "session.calls.map(resultBlock)",
+        replace: "session.calls.toReversed().map(resultBlock)",
+      },
+    ],
+  },
+  {
+    name: "cut-answer-acted-on",
+    wrong: "Calls of an answer that was cut off are run.",
+    patches: [{ folder: "schemas/session/src", find: 'const run = event.stopReason === "tool_use"', replace: "const run = true" }],
+  },
+  {
+    name: "poison-swallowed",
+    wrong: "A record that nobody can read is skipped without a word (rule 16).",
+    patches: [
+      {
+        folder: "services/runtime/src",
+        find: "if (service === undefined || record.offset < (owned.buriedTo.get(record.topic) ?? 0)) return",
+        replace: "if (service !== undefined) return",
+      },
+    ],
+  },
+  {
+    name: "ordered-by-timestamp",
+    wrong: "The fold takes a record whose speaker's clock is behind for an old one (rule 11).",
+    patches: [
+      {
+        folder: "schemas/session/src",
+        find: '  switch (session.phase) {\n    case "absent":\n      return fromAbsent',
+        replace:
+          '  if (session.phase !== "absent" && event.at < session.changedAt - 1000) return refuse(session, event)\n  switch (session.phase) {\n    case "absent":\n      return fromAbsent',
+      },
+    ],
+  },
+  {
+    name: "key-is-session",
+    wrong: "Records of a session share one key, so that compaction keeps the last (section 3).",
+    patches: [{ folder: "services/runtime/src", find: "key: () => `${sessionId}/${this.id()}`", replace: "key: () => sessionId" }],
+  },
+  {
+    name: "decides-while-replaying",
+    wrong: "Decisions are taken before the partition is folded to its end (rule 2).",
+    patches: [
+      {
+        folder: "services/runtime/src",
+        find: "    for (const topic of this.#followed) if (!owned.caughtUp.has(topic)) return false\n    return true",
+        replace: "    return true",
+      },
+    ],
+  },
+  {
+    name: "result-without-claim-counts",
+    wrong: "A result counts whichever claim it stands on (rule 4).",
+    patches: [
+      {
+        folder: "schemas/session/src",
+        find: "  if (!needsClaim(effect)) return true\n",
+        replace: "  if (effect !== undefined) return true\n",
+      },
+    ],
+  },
+  {
+    name: "model-result-of-any-claim",
+    wrong: "An answer counts whichever request it stands on (rule 4).",
+    patches: [
+      {
+        folder: "schemas/session/src",
+        find: 'session.request.state.is !== "open" || session.request.claim !== event.claim)\n    return refuse(session, event)\n  const uses',
+        replace: 'session.request.state.is !== "open")\n    return refuse(session, event)\n  const uses',
+      },
+    ],
+  },
+  {
+    name: "takeover-of-any-claim",
+    wrong: "A takeover of a tool call need not name the claim that is open (rule 5).",
+    patches: [
+      {
+        folder: "schemas/session/src",
+        find: "call.claim !== null && call.claim.claim === event.replaces",
+        replace: "call.claim !== null",
+      },
+    ],
+  },
+  {
+    name: "higher-attempt-refused",
+    wrong: "A backend's topic takes no attempt after the first (rule 5).",
+    patches: [
+      {
+        folder: "schemas/session/src",
+        find: "if (call !== undefined && event.attempt <= call.attempt)",
+        replace: "if (call !== undefined && call.attempt > 0)",
+      },
+    ],
+  },
+  {
+    name: "attempts-uncounted",
+    wrong: "Any attempt at a call may follow any other (rule 5).",
+    patches: [
+      {
+        folder: "schemas/session/src",
+        find: 'if (call.state.is !== "wanted" || event.attempt !== call.attempt + 1 || event.causedBy',
+        replace: 'if (call.state.is === "done" || event.causedBy',
+      },
+    ],
+  },
+  {
+    name: "everyone-else-is-gone",
+    wrong: "Whoever is not us is gone, without a look at its group (rule 6).",
+    patches: [
+      {
+        folder: "services/runtime/src",
+        find: "if (instance === this.#instance) return false",
+        replace: "if (instance !== this.#instance) return true",
+      },
+    ],
+  },
+  {
+    name: "any-answer-trusted",
+    wrong: "An answer about a group counts though it is empty or lacks ourselves (rule 6).",
+    patches: [
+      {
+        folder: "services/runtime/src",
+        find: "(group === this.#group ? members.has(this.#instance) : members.size > 0)",
+        replace: "members.size >= 0",
+      },
+    ],
+  },
+  {
+    name: "dead-live-for-ever",
+    wrong: "Nobody is ever gone (rule 6).",
+    patches: [
+      {
+        folder: "services/runtime/src",
+        find: "if (absence !== undefined && this.#isFresh(absence.lastMs) && absence.lastMs - absence.sinceMs >= this.#log.absenceGraceMs) return true",
+        replace: "",
+      },
+    ],
+  },
+  {
+    name: "command-answered-once",
+    wrong: "The answer to a command is sent once, whatever becomes of it (rule 10).",
+    patches: [
+      {
+        folder: "services/runtime/src",
+        find: '{ on: "sessions", event }, origin, "until-withdrawn")',
+        replace: '{ on: "sessions", event }, origin, "once")',
+      },
+    ],
+  },
   {
     name: "retry-after-ignored",
     wrong: "The model is asked again at once, whatever the provider asked for (rule 11).",
     patches: [
-      { file: "services/llm-invoker/src/decide.ts", find: 'if (view.now < notBefore) return [{ do: "wake", at: notBefore }]', replace: "" },
+      { folder: "services/llm-invoker/src", find: 'if (view.now < notBefore) return [{ do: "wake", at: notBefore }]', replace: "" },
     ],
+  },
+  {
+    name: "wall-clock",
+    wrong: "Deadlines are judged by the machine's wall clock (rule 11).",
+    patches: [{ folder: "services/runtime/src", find: "Math.floor(this.#clock.monotonic() + this.#ahead)", replace: "this.#clock.wall()" }],
+  },
+  {
+    name: "no-model-deadline",
+    wrong: "A model call that hangs is waited for for ever (rule 11).",
+    patches: [
+      {
+        folder: "services/llm-invoker/src",
+        find: "if (view.now > closesAt) return [fail(",
+        replace: "if (view.now < 0) return [fail(",
+      },
+      { folder: "services/llm-invoker/src", find: "performing.abortAfter(timeoutMs)", replace: "" },
+    ],
+  },
+  {
+    name: "deadline-without-cancel",
+    wrong: "At its deadline an unsafe call is given up without asking its topic whether it began (rule 12).",
+    patches: [
+      {
+        folder: "services/tool-router/src",
+        find: "    if (once(state.effect))\n      return [\n        onTools(",
+        replace: "    if (view.now < 0)\n      return [\n        onTools(",
+      },
+    ],
+  },
+  {
+    name: "claimed-call-said-not-run",
+    wrong: "A call that was cancelled after a claim is said not to have run (rule 12).",
+    patches: [{ folder: "services/tool-router/src", find: "if (cancelled.claimed)", replace: "if (view.now < 0)" }],
+  },
+  {
+    name: "closed-call-left-open",
+    wrong: "A call that its session has closed stays open on its backend's topic (rule 12).",
+    patches: [
+      { folder: "services/tool-router/src", find: "return [...intents, ...cancelClosed(view)]", replace: "return intents" },
+      {
+        folder: "services/tool-router/src",
+        find: 'if (session.phase === "absent") return cancelClosed(view)',
+        replace: 'if (session.phase === "absent") return []',
+      },
+    ],
+  },
+  {
+    name: "late-dispatch-taken",
+    wrong: "A dispatch that comes after its deadline is taken (rule 13).",
+    patches: [
+      {
+        folder: "schemas/session/src",
+        find: 'if (at.timestamp > event.deadlineAt) return { call, verdict: "superseded" }',
+        replace: "",
+      },
+    ],
+  },
+  {
+    name: "late-claim-taken",
+    wrong: "A first claim that comes after the deadline is taken (rule 13).",
+    patches: [
+      { folder: "schemas/session/src", find: "call.claim === null && at.timestamp <= call.deadlineAt", replace: "call.claim === null" },
+    ],
+  },
+  {
+    name: "late-copies-run",
+    wrong: "Late dispatches and claims are taken, and a cancel that came before them is forgotten (rules 12 and 13).",
+    patches: [
+      { folder: "schemas/session/src", find: 'if (at.timestamp > event.deadlineAt) return { call, verdict: "superseded" }', replace: "" },
+      { folder: "schemas/session/src", find: "call.claim === null && at.timestamp <= call.deadlineAt", replace: "call.claim === null" },
+      {
+        folder: "schemas/session/src",
+        find: "cancelled: call?.cancelledAhead.includes(event.attempt) === true ? { claimed: false } : null",
+        replace: "cancelled: null",
+      },
+    ],
+  },
+  {
+    name: "commands-overtake",
+    wrong: "What is appended again comes after what is newer (rule 15).",
+    patches: [
+      {
+        folder: "services/log/src",
+        find: "lane.queue.unshift(...again)\n    for",
+        replace: "lane.queue.push(...again)\n    for",
+      },
+    ],
+  },
+  {
+    name: "command-heard-twice",
+    wrong: "A commandId may be answered twice (rule 15).",
+    patches: [
+      {
+        folder: "schemas/session/src",
+        find: 'if ("commandId" in event && heard(session.commands, event.commandId)) {',
+        replace: "if (false) {",
+      },
+      {
+        folder: "schemas/session/src",
+        find: 'if (command !== null && command.offset <= (this.commandOffsets.get(command.partition) ?? -1)) return "duplicate"',
+        replace: "",
+      },
+    ],
+  },
+  {
+    name: "breach-not-parked",
+    wrong: "A session whose response nobody can use is not parked (rule 16).",
+    patches: [
+      {
+        folder: "services/tool-router/src",
+        find: 'if (session.breach !== null && session.phase !== "parked" && session.phase !== "ended") {',
+        replace: "if (session.breach !== null && view.now < 0) {",
+      },
+    ],
+  },
+  {
+    name: "folded-over-a-gap",
+    wrong: "An append is folded at its acknowledgement though something stands before it (rule 18).",
+    patches: [
+      {
+        folder: "services/runtime/src",
+        find: "if (owned.next.get(topic) === placed.offset) {",
+        replace: "if ((owned.next.get(topic) ?? 0) <= placed.offset) {",
+      },
+    ],
+  },
+  {
+    name: "request-on-any-prefix",
+    wrong: "A model request is accepted on a conversation that the log does not have (E3, rule 19).",
+    patches: [
+      {
+        folder: "schemas/session/src",
+        find: "if (event.conversationDigest !== digestOf(conversation)) return refuse(session, event)",
+        replace: "",
+      },
+    ],
+  },
+  {
+    name: "takes-everything",
+    wrong: "A model request takes messages that it does not name.",
+    patches: [{ folder: "schemas/session/src", find: "queued: session.queued.slice(event.takes),", replace: "queued: []," }],
+  },
+  {
+    name: "interrupt-lets-tools-run",
+    wrong: "An interrupt stops no tool calls (E7).",
+    patches: [
+      {
+        folder: "schemas/session/src",
+        find: 'if (session.phase === "idle") return { ...stamped(session, at), commands }',
+        replace: 'if (session.phase === "idle" || session.phase === "awaiting-tools") return { ...stamped(session, at), commands }',
+      },
+    ],
+  },
+  {
+    name: "turns-unlimited",
+    wrong: "The limit on turns is not kept.",
+    patches: [{ folder: "services/llm-invoker/src", find: "if (session.turns >= limits.turns)", replace: "if (session.turns < 0)" }],
+  },
+  {
+    name: "calls-unlimited",
+    wrong: "The limit on tool calls is not kept.",
+    patches: [{ folder: "services/tool-router/src", find: "if (charged >= session.agent.limits.toolCalls)", replace: "if (charged < 0)" }],
+  },
+  {
+    name: "authority-unchecked",
+    wrong: "An unsafe tool goes out to workers that do not claim (section 5).",
+    patches: [{ folder: "services/tool-router/src", find: "if (once(tool.effect) && !tool.claims) {", replace: "if (view.now < 0) {" }],
+  },
+  {
+    name: "arguments-unchecked",
+    wrong: "Arguments go out unvalidated.",
+    patches: [
+      {
+        folder: "services/tool-router/src",
+        find: "if (fault !== null) return refuse",
+        replace: 'if (fault === "never") return refuse',
+      },
+    ],
+  },
+  {
+    name: "effect-begun-again",
+    wrong: "An effect begins as often as a decision asks for it.",
+    patches: [{ folder: "services/runtime/src", find: "if (this.#begun.has(waiting.key)) return", replace: "" }],
+  },
+  {
+    name: "asked-and-run-anyway",
+    wrong: "A queryable call that may still happen is run again (section 5).",
+    patches: [
+      {
+        folder: "services/worker-kit/src",
+        find: "if (answer.forbidden) return claimed",
+        replace: "if (answer.happened === false) return claimed",
+      },
+    ],
+  },
+  {
+    name: "answer-not-adopted",
+    wrong: "A queryable call that happened is run again (section 5).",
+    patches: [{ folder: "services/worker-kit/src", find: "if (answer.happened) {", replace: "if (answer.happened === null) {" }],
   },
 ]
 
@@ -45,8 +492,7 @@ export async function catchMutant(name: string, seconds: number): Promise<Caught
     child.once("error", reject)
     child.once("close", resolve)
   })
-  // A mutant that brings the process down is found out too, if not by an invariant.
-  if (code !== 0) return { caughtBy: [`exit ${code}`], runs: 0, firstSeed: null }
+  if (code !== 0) throw new Error(`The process with the mutant ${name} ended with ${code}; it says why above.`)
   return JSON.parse(said) as Caught
 }
 

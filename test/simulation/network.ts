@@ -116,8 +116,14 @@ export class NetworkedLog implements Log {
       },
       records: async (topic, partition, records) => {
         const term = terms.get(partition)
-        await this.#life.sleep(random.int(0, 3) + this.#network.extraDelayMs(topic))
-        if (terms.get(partition) === term) await options.records(topic, partition, records)
+        // In pieces, as fetches of a broker's are: what belongs together need not arrive together.
+        for (let at = 0; at < records.length; ) {
+          const size = random.chance(0.5) ? records.length : random.int(1, 8)
+          await this.#life.sleep(random.int(0, 3) + this.#network.extraDelayMs(topic))
+          if (terms.get(partition) !== term) return
+          await options.records(topic, partition, records.slice(at, at + size))
+          at += size
+        }
       },
     })
     const { group } = options

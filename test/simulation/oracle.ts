@@ -106,14 +106,23 @@ export class Oracle {
   readonly #calls = new Map<string, CallStory>()
   /** Accepted claims on `tools.*`: call/attempt → instances. */
   readonly #claims = new Map<string, { readonly instance: string; readonly eventId: string }[]>()
-  readonly #finished = new Map<string, string>()
+  readonly #finished = new Map<string, { readonly eventId: string; readonly at: number }>()
   readonly #toolDispatches = new Map<string, string>()
   readonly #poison: Poison[] = []
 
   readonly #isSteady: (instance: string) => boolean
+  readonly #now: () => number
+  readonly #startedAt = new Map<string, number>()
+  readonly #diedAt = new Map<string, number>()
+  /** Open claims on model calls and tool calls, and whose they are. */
+  readonly #openClaims = new Map<string, string>()
+  readonly #everParked = new Set<string>()
+  #peaceAt = Number.POSITIVE_INFINITY
+  #recoveryMs = Number.POSITIVE_INFINITY
 
   /** `isSteady`: whether an instance has lived, and been seen to live by its group, for longer than any grace time. */
-  constructor(codec: Codec, prefix: string, isSteady: (instance: string) => boolean) {
+  constructor(codec: Codec, prefix: string, isSteady: (instance: string) => boolean, now: () => number) {
+    this.#now = now
     this.#codec = codec
     this.#isSteady = isSteady
     this.#topics = topicNames(prefix)
@@ -191,6 +200,10 @@ export class Oracle {
       this.#answers.set(fact.commandId, answer)
     }
     if (verdict !== "accepted") return verdict
+    if (session.phase === "parked") this.#everParked.add(fact.sessionId)
+    if (session.phase !== "asking" || fact.type === "model.requested" || fact.type === "model.failed")
+      this.#claimCloses(`model/${fact.sessionId}`, fact.sessionId)
+    if (fact.type === "model.requested") this.#openClaims.set(`model/${fact.sessionId}`, fact.instance)
     switch (fact.type) {
       case "interrupt.received":
       case "session.ended":
@@ -288,7 +301,10 @@ export class Oracle {
       if (verdict === "accepted") this.#toolDispatches.set(attempt, fact.eventId)
     }
     if (verdict !== "accepted") return verdict
+    if (["tool-call.claimed", "tool-call.finished", "tool-call.cancelled"].includes(fact.type))
+      this.#claimCloses(`call/${attempt}`, fact.sessionId)
     if (fact.type === "tool-call.claimed") {
+      this.#openClaims.set(`call/${attempt}`, fact.instance)
       const claims = this.#claims.get(attempt) ?? []
       const from = claims.find((claim) => claim.eventId === fact.replaces)?.instance
       if (from !== undefined && this.#isSteady(from)) this.#violated("I11", `${fact.eventId} takes a call over from ${from}, which lives`)
@@ -296,11 +312,36 @@ export class Oracle {
       this.#claims.set(attempt, claims)
       if (fact.replaces !== null) this.counted.takeovers++
     }
-    if (fact.type === "tool-call.finished") this.#finished.set(attempt, fact.eventId)
+    if (fact.type === "tool-call.finished") this.#finished.set(attempt, { eventId: fact.eventId, at: this.#now() })
     return verdict
   }
 
   // --- what processes folded
+
+  died(instance: string): void {
+    this.#diedAt.set(instance, this.#now())
+  }
+
+  /** From now on nothing goes wrong, and whoever died must have been replaced within `recoveryMs`. */
+  peace(recoveryMs: number): void {
+    this.#peaceAt = this.#now()
+    this.#recoveryMs = recoveryMs
+  }
+
+  /** I29: what a dead process had claimed does not wait longer than its membership and the grace time. */
+  #claimCloses(claim: string, sessionId: string): void {
+    const instance = this.#openClaims.get(claim)
+    if (instance === undefined) return
+    this.#openClaims.delete(claim)
+    const diedAt = this.#diedAt.get(instance)
+    if (diedAt === undefined || this.#everParked.has(sessionId)) return
+    const waitedMs = this.#now() - Math.max(diedAt, this.#peaceAt)
+    if (waitedMs > this.#recoveryMs) this.#violated("I29", `${claim} waited ${Math.round(waitedMs)} ms for ${instance}, which is dead`)
+  }
+
+  started(instance: string): void {
+    this.#startedAt.set(instance, this.#now())
+  }
 
   observed(instance: string, { topic, partition, offset, event, verdict, live }: Observed): void {
     if (verdict === "accepted") {
@@ -329,6 +370,8 @@ export class Oracle {
   asked(call: ModelCall): void {
     this.counted.modelCalls++
     this.tell?.(`MODEL asked about ${call.sessionId} by ${call.instance}`)
+    const body: unknown = JSON.parse(call.body)
+    this.#resultsInOrder(call, body)
     let request: Request | undefined
     for (const one of this.#requests.values())
       if (one.sessionId === call.sessionId && one.instance === call.instance && one.bodyHash === call.sha256 && one.calls === 0)
@@ -343,10 +386,8 @@ export class Oracle {
     }
     request.calls++
     if (!this.#hasSeen(call.instance, request.claim)) this.#violated("I6", `${call.instance} asks before it has read back ${request.claim}`)
-    const body: unknown = JSON.parse(call.body)
     if (!isDeepStrictEqual(body, request.body))
       this.#violated("I8", `the body sent for ${request.claim} is not the conversation in the log`)
-    this.#resultsInOrder(call, body)
     if (this.#hasSeen(call.instance, `answer to ${request.claim}`))
       this.#violated("P3", `${call.instance} asks again what it has read the answer to`)
   }
@@ -376,7 +417,10 @@ export class Oracle {
     const attempt = `${run.sessionId}/${run.toolUseId}/${run.attempt}`
     this.tell?.(`RUN ${run.tool} (${run.class}) ${attempt} by ${run.instance}`)
     if (!kit) return
-    if (this.#hasSeen(run.instance, this.#finished.get(attempt)))
+    const finished = this.#finished.get(attempt)
+    // What stands when a process starts it reads before it decides anything (rule 2).
+    const stood = finished !== undefined && finished.at < (this.#startedAt.get(run.instance) ?? 0)
+    if (stood || this.#hasSeen(run.instance, finished?.eventId))
       this.#violated("P3", `${run.instance} runs ${attempt} though it has read its result`)
     if (claiming.has(run.class)) {
       const own = (this.#claims.get(attempt) ?? []).filter((claim) => claim.instance === run.instance)
@@ -401,6 +445,8 @@ export class Oracle {
     if (call.refused) this.#violated("I7", `${id} was refused and had an effect`)
     if (call.cut) this.#violated("I10", `${id} of a response that was cut off had an effect`)
     if (effect.input !== call.input) this.#violated("I8", `${id} ran with ${effect.input}; the model said ${call.input}`)
+    if (!Number.isInteger((JSON.parse(effect.input) as { n?: unknown }).n))
+      this.#violated("I7", `${id} ran with ${effect.input}, which its schema does not let through`)
     if (effect.key !== id) this.#violated("I4", `${id} ran under the key ${effect.key}`)
     const applied = call.effects.filter((one) => one.applied).length
     if (applied > 1 && (once.has(effect.class) || effect.class === "keyed"))

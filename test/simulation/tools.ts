@@ -122,7 +122,7 @@ export class Tools {
         description: `A tool that is ${is}.`,
         input,
         effect: is,
-        timeoutMs: this.#world.random.pick([1500, 4000, 10_000]),
+        timeoutMs: this.#world.random.pick([1500, 10_000, 45_000]),
         run: () => null,
         ...(is === "queryable" ? { reconcile: async () => ({ happened: false, forbidden: false }) as Reconciled } : {}),
       })

@@ -69,6 +69,8 @@ const backends = Object.keys(toolsOf)
 const settleMs = 15 * 60_000
 /** Longer than a grace time, the looks in it and the last that a late append may take together. */
 const steadyMs = 15_000
+/** Beside the session timeout and the grace time: for joining, replaying, looking and appending. */
+const recoveryMarginMs = 5000
 /** A run with more events than this goes round in circles. */
 const eventsMax = 400_000
 
@@ -131,6 +133,7 @@ class World implements Network {
   readonly #slots: Slot[] = []
   readonly #partitions: number
   readonly #sessionTimeoutMs: number
+  readonly #modelDeadlineMs: number
   /** How long the faults last. */
   readonly #troubleMs: number
   readonly #slow = new Map<string, { untilMs: number; delayMs: number }>()
@@ -154,9 +157,15 @@ class World implements Network {
     this.#sessionTimeoutMs = draw.int(1500, 6000)
     // A member that lives may be off the list for less than the grace time.
     this.absenceGraceMs = draw.pick([0, 3000, 6000])
+    this.#modelDeadlineMs = draw.pick([12_000, 45_000])
     // Most worlds are dense; some are long enough for deadlines and their margins to pass between the messages.
     this.#troubleMs = draw.chance(0.85) ? draw.int(6000, 25_000) : draw.int(90_000, 200_000)
-    this.#oracle = new Oracle(equipment.codec, prefix, (instance) => this.#isSteady(instance))
+    this.#oracle = new Oracle(
+      equipment.codec,
+      prefix,
+      (instance) => this.#isSteady(instance),
+      () => this.time.now,
+    )
     if (options.tell !== undefined) {
       const { tell } = options
       this.#oracle.tell = (line) => tell(`${this.time.now.toString().padStart(7)} ${line}`)
@@ -167,7 +176,7 @@ class World implements Network {
       timers: { monotonic: () => this.time.now, after: (ms, run) => this.time.after(ms, run) },
     })
     const oracle = this.#oracle
-    const pace = draw.pick([1, 1, 4, 15])
+    const pace = draw.pick([1, 6, 25, 60])
     const forked = (purpose: string) => ({ time: this.time, random: root.fork(purpose), faults: this.faults, pace })
     this.#tools = new Tools({
       ...forked("tools"),
@@ -318,6 +327,7 @@ class World implements Network {
     const log = new NetworkedLog(this, client, life)
     this.#oracle.tell?.(`START ${instance}`)
     this.#unsteadyAt.set(instance, this.time.now)
+    this.#oracle.started(instance)
     const failed = (error: Error): void => {
       if (life.dead) return
       this.#failures.push(`${instance} cannot go on: ${error.message}`)
@@ -380,7 +390,7 @@ class World implements Network {
         return llmInvoker({
           model: this.#model.port(life),
           metrics,
-          limits: { deadlineMs: 12_000, deadlineMarginMs: 1000 },
+          limits: { deadlineMs: this.#modelDeadlineMs, deadlineMarginMs: 1000 },
           random: () => chance.next(),
         })
       }
@@ -398,6 +408,7 @@ class World implements Network {
     client.kill()
     slot.running = undefined
     this.#oracle.tell?.(`KILL ${life.instance}`)
+    this.#oracle.died(life.instance)
     this.time.after(this.#sessionTimeoutMs, () => client.expire())
     if (!slot.passing) this.time.after(this.random.int(10, 1500), () => this.#start(slot))
   }
@@ -455,6 +466,7 @@ class World implements Network {
       life.end()
       slot.running = undefined
       this.#oracle.tell?.(`LEFT ${life.instance}`)
+      this.#oracle.died(life.instance)
       if (!slot.passing) this.time.after(this.random.int(10, 600), () => this.#start(slot))
     }
     void gone()
@@ -571,6 +583,7 @@ class World implements Network {
   #peace(): void {
     this.#oracle.tell?.("--- the faults stop")
     this.faults.stop()
+    this.#oracle.peace(this.#sessionTimeoutMs + this.absenceGraceMs + recoveryMarginMs)
     this.#slow.clear()
     this.#hiddenUntil.clear()
     for (const { running } of this.#slots) if (running !== undefined) this.#resume(running)
