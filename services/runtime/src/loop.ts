@@ -709,6 +709,8 @@ export class Loop {
         this.#scheduleDecide(owned)
       } else {
         owned.readBack(sessionId)
+        // It may have been read before it was acknowledged, and lost: while it was pending nobody decided anew.
+        this.#wake(owned.number, sessionId)
       }
     } catch (error) {
       owned.dropPending(sessionId, pending)

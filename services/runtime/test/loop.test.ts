@@ -5,7 +5,7 @@ import type { LogRecord } from "@reins/log"
 import { Codec } from "@reins/log/codec"
 import { MemoryBroker, type MemoryLog } from "@reins/log/memory"
 import { pino } from "pino"
-import { Loop } from "../src/loop.ts"
+import { Loop, type Observed } from "../src/loop.ts"
 import { Metrics } from "../src/metrics.ts"
 import type { AnyService } from "../src/service.ts"
 import { topicSettings } from "../src/topics.ts"
@@ -22,13 +22,13 @@ async function stage(partitions = 1): Promise<{
   broker: MemoryBroker
   admin: MemoryLog
   codec: Codec
-  start(instance: string, log: MemoryLog, service: AnyService): Promise<Loop>
+  start(instance: string, log: MemoryLog, service: AnyService, observe?: (record: Observed) => void): Promise<Loop>
 }> {
   const broker = new MemoryBroker()
   const admin = broker.connect()
   await admin.applyTopics(topicSettings("t", partitions, []))
   const codec = await Codec.open(broker.registry)
-  const start = async (instance: string, log: MemoryLog, service: AnyService): Promise<Loop> => {
+  const start = async (instance: string, log: MemoryLog, service: AnyService, observe?: (record: Observed) => void): Promise<Loop> => {
     const loop = new Loop({
       log,
       codec,
@@ -42,6 +42,7 @@ async function stage(partitions = 1): Promise<{
       logger: pino({ level: "silent" }),
       failed: (error) => assert.fail(error),
       commitIntervalMs: 1,
+      ...(observe === undefined ? {} : { observe }),
     })
     await loop.start()
     return loop
@@ -203,5 +204,37 @@ describe("a command on the partition of another session", () => {
     await until(async () => (await standing(admin, topics.commands, 1)).some(({ headers }) => headers["sent"] === "on"))
     await first.stop()
     await second.stop()
+  })
+})
+
+describe("a decision that lost", () => {
+  it("is taken anew though it was read before it was acknowledged", async () => {
+    const { broker, codec, start } = await stage()
+    let said = 0
+    const deciding: AnyService = {
+      name: "deciding",
+      contract: { reads: ["sessions"], says: ["session.idled"], buries: [], needsDeclarations: false },
+      decide: ({ session }) => {
+        // No session idles that was never started: the fold refuses it.
+        if (session.phase !== "absent" || said === 2) return []
+        said++
+        return [{ do: "append", key: "k", on: "sessions", event: { type: "session.idled", turn: 1, reason: "end_turn", message: null } }]
+      },
+    }
+    broker.inject(topics.sessions, 0, { key: "s/1", value: codec.encode("sessions", rejected(0)) })
+    const answers: (() => void)[] = []
+    const log = broker.connect((batches, write) => {
+      const outcomes = write(batches)
+      return new Promise((resolve) => answers.push(() => resolve(outcomes)))
+    })
+    let superseded = 0
+    const loop = await start("first", log, deciding, ({ verdict }) => {
+      if (verdict === "superseded") superseded++
+    })
+    await until(() => superseded === 1)
+    said = 1
+    for (const answer of answers.splice(0)) answer()
+    await until(() => said === 2)
+    await loop.stop()
   })
 })
