@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto"
-import { type Envelope, type SessionEvent, type ToolDeclared, type ToolEvent, type TopicNames, topicNames } from "@reins/events"
+import { type SessionEvent, type ToolDeclared, type ToolEvent, type TopicNames, topicNames } from "@reins/events"
 import {
   AppendRejectedError,
   AppendUnknownError,
@@ -10,20 +10,22 @@ import {
   type Log,
   type LogRecord,
 } from "@reins/log"
-import { type Codec, type Decoded, decodeRecord, encodeToolJson, isJson } from "@reins/log/codec"
+import { type Codec, type Decoded, decodeRecord, isJson } from "@reins/log/codec"
 import type { Session, Verdict } from "@reins/session"
 import type { Logger } from "pino"
 import { type Clock, LogTime, systemClock } from "./clock.ts"
 import { deadLetterOf } from "./dead-letters.ts"
-import { Declarations } from "./declarations.ts"
+import { Declarations, declare } from "./declarations.ts"
+import { type CommandDesk, hearCommands } from "./hear-commands.ts"
 import { Liveness } from "./liveness.ts"
 import type { Metrics } from "./metrics.ts"
+import { buriedTo, Offsets } from "./offsets.ts"
 import { OwnedPartition, type Pending } from "./owned-partition.ts"
 import { Performers } from "./performers.ts"
-import { type AnyService, callTag, type Draft, type Hearing, type Intent, type SessionDraft, type ToolDraft, type View } from "./service.ts"
+import { type AnyService, callTag, type Draft, type Intent, type View } from "./service.ts"
 import { SessionView, type ViewSource } from "./session-view.ts"
+import { type Origin, Speaker } from "./speaker.ts"
 import { Timers } from "./timers.ts"
-import { wellFormed } from "./well-formed.ts"
 
 export interface LoopOptions {
   readonly log: Log
@@ -64,9 +66,6 @@ export interface Observed {
 const roundsMax = 32
 /** How long an aborted effect may take to say that it was. */
 const abortGraceMs = 1000
-/** Log time for which closed calls are remembered beyond their deadline: more than brokers' clocks differ. */
-const forgetMarginMs = 60_000
-
 /**
  * The one loop: follow → fold → decide → perform → append, for any set of services in one process over one follower and one fold.
  *
@@ -92,8 +91,9 @@ export class Loop {
   /** Backends that were declared before there was a following to add their topics to. */
   readonly #declaredTooEarly = new Set<string>()
   readonly #assignedAt = new Map<number, number>()
-  readonly #idPrefix: string
-  #ids = 0
+  readonly #speaker: Speaker
+  readonly #offsets: Offsets
+  readonly #desk: CommandDesk
   #following: Following | undefined
   #declarationsFollowing: Following | undefined
   #deciding: Set<OwnedPartition> = new Set()
@@ -101,13 +101,23 @@ export class Loop {
   #ending = false
   #stopped = false
   #cancelCommit: (() => void) | undefined
-  #committed = new Map<string, string>()
 
   constructor(options: LoopOptions) {
     this.#options = options
     this.#clock = options.clock ?? systemClock
-    this.#idPrefix = options.idPrefix ?? randomBytes(6).toString("hex")
     this.#topics = topicNames(options.prefix)
+    this.#offsets = new Offsets(this.#topics)
+    const { log, codec, metrics, logger, instance } = options
+    const idPrefix = options.idPrefix ?? randomBytes(6).toString("hex")
+    this.#speaker = new Speaker({ log, codec, metrics, clock: this.#clock, topics: this.#topics, instance, idPrefix })
+    this.#desk = {
+      log,
+      metrics,
+      logger,
+      view: (owned, sessionId, service) => this.#view(owned, sessionId, service),
+      append: (owned, sessionId, key, draft, origin, certainty) => this.#append(owned, sessionId, key, draft, origin, certainty),
+      bury: (owned, record, service, reason, message) => this.#bury(owned, record, service, reason, message),
+    }
     this.#time = new LogTime(this.#clock)
     this.#liveness = new Liveness(options.log, this.#clock, options.group, options.instance)
     this.#timers = new Timers(
@@ -128,7 +138,7 @@ export class Loop {
       gone: (group, instance, partition, sessionId) => this.#liveness.gone(group, instance, () => this.#wake(partition, sessionId)),
     }
     this.#declarations = options.services.some((service) => service.contract.needsDeclarations)
-      ? new Declarations((backend) => this.#followBackend(backend))
+      ? new Declarations(options.codec, options.logger, (backend) => this.#followBackend(backend))
       : undefined
   }
 
@@ -140,7 +150,7 @@ export class Loop {
       this.#declarationsFollowing = await log.follow({
         instance,
         topics: [this.#topics.declarations],
-        records: (_topic, _partition, records) => this.#declared(declarations, records),
+        records: (_topic, _partition, records) => declarations.read(records),
         caughtUp: () => {
           declarations.caughtUp = true
           for (const owned of this.#owned.values()) this.#becameReady(owned)
@@ -148,7 +158,11 @@ export class Loop {
         failed: this.#options.failed,
       })
     }
-    await Promise.all(services.flatMap((service) => service.declares ?? []).map((declared) => this.#declare(declared)))
+    await Promise.all(
+      services
+        .flatMap((service) => service.declares ?? [])
+        .map((declared) => declare(log, this.#options.codec, this.#topics.declarations, declared)),
+    )
     for (const service of services) {
       for (const read of service.contract.reads) for (const topic of this.#topicsOf(read)) this.#followed.add(topic)
     }
@@ -260,34 +274,9 @@ export class Loop {
     })
   }
 
-  async #declare(declared: ToolDeclared): Promise<void> {
-    await this.#options.log.append({
-      topic: this.#topics.declarations,
-      partition: 0,
-      key: () => `${declared.backend}/${declared.tool}`,
-      value: this.#options.codec.encode("declarations", declared),
-      headers: { type: declared.type },
-      certainty: "always",
-    })
-  }
-
-  #declared(declarations: Declarations, records: readonly LogRecord[]): void {
-    for (const record of records) {
-      if (record.value === null) {
-        if (record.key !== null) declarations.remove(record.key)
-        continue
-      }
-      const decoded = decodeRecord(this.#options.codec, "declarations", record)
-      if (decoded.ok) declarations.add(decoded.said as unknown as ToolDeclared)
-      else if ("unknownSchema" in decoded)
-        this.#options.logger.warn({ schema: decoded.unknownSchema }, "A declaration was written with an unknown schema; skipped.")
-      else this.#options.logger.warn({ reason: decoded.reason, offset: record.offset }, `A declaration cannot be read: ${decoded.message}`)
-    }
-  }
-
   #from(topic: string, partition: number, committed: { offset: number; note: string } | null): number {
     const owned = this.#owned.get(partition)
-    const buried = Number((/^read=(\d+)$/.exec(committed?.note ?? "") ?? [])[1] ?? 0)
+    const buried = buriedTo(committed?.note)
     owned?.buriedTo.set(topic, Math.max(buried, topic === this.#topics.commands ? (committed?.offset ?? 0) : 0))
     // Offsets are a hint (design rule 14): without snapshots the session log is read from its beginning.
     const from = topic === this.#topics.sessions ? 0 : (committed?.offset ?? 0)
@@ -480,7 +469,12 @@ export class Loop {
       this.#clock.after(100, () => this.#scheduleDecide(owned))
       return
     }
-    if (owned.commands.length > 0) this.#hear(owned)
+    if (owned.commands.length > 0)
+      hearCommands(
+        this.#desk,
+        owned,
+        this.#options.services.find((service) => service.hear !== undefined),
+      )
     for (const sessionId of owned.dirty) {
       owned.dirty.delete(sessionId)
       this.#decideSession(owned, sessionId)
@@ -550,113 +544,6 @@ export class Loop {
     return new SessionView(this.#source, owned, sessionId, this.#time.now(), this.#begunBy.get(service.name) as (key: string) => boolean)
   }
 
-  // --- hearing commands
-
-  #hear(owned: OwnedPartition): void {
-    const service = this.#options.services.find((one) => one.hear !== undefined)
-    for (const record of owned.commands.splice(0)) {
-      if (service?.hear === undefined) continue
-      const hearing = this.#heard(owned, record, service.hear, service)
-      // Newer commands may be answered before an older one is sent on or buried, so only an answer can be behind the newest.
-      const isBehind = record.offset <= (owned.sessions.commandOffsets.get(owned.number) ?? -1)
-      if (isBehind && hearing.judged === "answer") continue
-      switch (hearing.judged) {
-        case "known":
-          break
-        case "bury":
-          this.#options.metrics.deadLetters.inc({ service: service.name, reason: hearing.reason })
-          if (record.offset >= (owned.buriedTo.get(record.topic) ?? 0))
-            this.#bury(owned, record, service.name, hearing.reason, hearing.message)
-          break
-        case "forward":
-          this.#answer(
-            owned,
-            record.offset,
-            this.#options.log.append({
-              topic: record.topic,
-              partition: hearing.partition,
-              key: () => hearing.key,
-              value: record.value,
-              headers: hearing.headers,
-              // It goes to another partition, whose loss must not take it back; sent twice it does no harm.
-              certainty: "always",
-            }),
-          )
-          break
-        case "answer": {
-          const { sessionId, event, tenant, traceparent } = hearing
-          const placed = this.#append(
-            owned,
-            sessionId,
-            `command/${record.offset}`,
-            { on: "sessions", event },
-            { tenant, traceparent, by: service.name },
-            "until-withdrawn",
-          )
-          this.#answer(
-            owned,
-            record.offset,
-            placed.catch((error: unknown) => this.#answerTooLarge(owned, record, hearing, service, error)),
-          )
-          owned.dirty.add(sessionId)
-          break
-        }
-        default:
-          hearing satisfies never
-      }
-    }
-  }
-
-  /** A judgement that throws concerns one command: nobody could read it, and its partition goes on (P8). */
-  #heard(owned: OwnedPartition, record: LogRecord, hear: NonNullable<AnyService["hear"]>, service: AnyService): Hearing {
-    try {
-      return hear(record, (sessionId) => this.#view(owned, sessionId, service))
-    } catch (error) {
-      this.#options.logger.error({ err: error, offset: record.offset }, "Judging a command threw.")
-      return { judged: "bury", reason: "judging_failed", message: `The command could not be judged: ${(error as Error).message}` }
-    }
-  }
-
-  /** What a command became does not fit into the log: its sender is told so, as of any other command that cannot be done. */
-  async #answerTooLarge(
-    owned: OwnedPartition,
-    record: LogRecord,
-    hearing: Extract<Hearing, { judged: "answer" }>,
-    service: AnyService,
-    error: unknown,
-  ): Promise<void> {
-    const { sessionId, event, tenant, traceparent } = hearing
-    if (!(error instanceof AppendRejectedError) || !("commandId" in event) || event.type === "command.rejected") throw error
-    const rejected: SessionDraft = {
-      type: "command.rejected",
-      commandId: event.commandId,
-      command: event.command,
-      commandType: record.headers["type"] ?? event.type,
-      code: "refused_by_log",
-      message: `The log does not take what this command becomes (${event.type}): ${error.message}`.slice(0, 4000),
-    }
-    await this.#append(
-      owned,
-      sessionId,
-      `command/${record.offset}/rejected`,
-      { on: "sessions", event: rejected },
-      { tenant, traceparent, by: service.name },
-      "until-withdrawn",
-    )
-  }
-
-  #answer(owned: OwnedPartition, offset: number, placed: Promise<unknown>): void {
-    owned.answering.add(offset)
-    placed.then(
-      () => owned.answering.delete(offset),
-      (error: unknown) => {
-        if (error instanceof AppendWithdrawnError) return
-        owned.answering.delete(offset)
-        this.#options.logger.error({ err: error, offset }, "The answer to a command was refused by the log.")
-      },
-    )
-  }
-
   // --- saying
 
   #say(owned: OwnedPartition, sessionId: string, service: AnyService, key: string, draft: Draft, certainty: Certainty): void {
@@ -677,7 +564,7 @@ export class Loop {
     )
   }
 
-  #origin(owned: OwnedPartition, sessionId: string): { tenant: string; traceparent: string | null } {
+  #origin(owned: OwnedPartition, sessionId: string): Omit<Origin, "by"> {
     const session = owned.ahead(sessionId, this.#topics.sessions, 0)
     if (session.phase !== "absent") return { tenant: session.tenant, traceparent: session.traceparent }
     for (const fold of owned.tools.values()) {
@@ -687,20 +574,13 @@ export class Loop {
   }
 
   /** Appends a draft and folds it at the acknowledgement where it stands exactly next (design rule 18). */
-  async #append(
-    owned: OwnedPartition,
-    sessionId: string,
-    key: string,
-    draft: Draft,
-    origin: { readonly tenant: string; readonly traceparent: string | null; readonly by: string },
-    certainty: Certainty,
-  ): Promise<void> {
-    const topic = draft.on === "sessions" ? this.#topics.sessions : this.#topics.tools(draft.backend)
-    const event = this.#stamp(sessionId, draft.event, origin)
+  async #append(owned: OwnedPartition, sessionId: string, key: string, draft: Draft, origin: Origin, certainty: Certainty): Promise<void> {
+    const topic = this.#speaker.topicOf(draft)
+    const event = this.#speaker.stamp(sessionId, draft, origin)
     const pending: Pending = { key, topic, event, offset: undefined }
     owned.addPending(sessionId, pending)
     try {
-      const placed = await this.#send(topic, owned.number, draft, event, certainty)
+      const placed = await this.#speaker.send(owned.number, draft, event, certainty)
       pending.offset = placed.offset
       this.#time.read(placed.timestamp)
       if (this.#owned.get(owned.number) !== owned) return
@@ -716,53 +596,6 @@ export class Loop {
       owned.dropPending(sessionId, pending)
       throw error
     }
-  }
-
-  async #send(
-    topic: string,
-    partition: number,
-    draft: Draft,
-    event: SessionEvent | ToolEvent,
-    certainty: Certainty,
-  ): Promise<{ offset: number; timestamp: number }> {
-    const { sessionId, traceparent } = event
-    const headers: Record<string, string> = { type: event.type, session: sessionId }
-    if (traceparent !== null) headers["traceparent"] = traceparent
-    const placed = await this.#options.log.append({
-      topic,
-      partition,
-      key: () => `${sessionId}/${this.#id()}`,
-      value:
-        draft.on === "tools" && draft.encoding === "json"
-          ? encodeToolJson(event as ToolEvent)
-          : this.#options.codec.encode(draft.on, event),
-      headers,
-      certainty,
-    })
-    this.#options.metrics.appended.inc(topic, event.type)
-    return placed
-  }
-
-  #stamp(
-    sessionId: string,
-    draft: SessionDraft | ToolDraft,
-    origin: { readonly tenant: string; readonly traceparent: string | null; readonly by: string },
-  ): SessionEvent | ToolEvent {
-    const envelope: Envelope = {
-      eventId: `evt_${this.#id()}`,
-      sessionId,
-      tenant: origin.tenant,
-      at: this.#clock.wall(),
-      by: `${origin.by}@${this.#options.instance}`,
-      causedBy: draft.causedBy ?? null,
-      traceparent: origin.traceparent,
-    }
-    return wellFormed({ ...draft, ...envelope })
-  }
-
-  /** Unique: random per start of the process, counted within. */
-  #id(): string {
-    return `${this.#idPrefix}${(this.#ids++).toString(36).padStart(6, "0")}`
   }
 
   // --- performing
@@ -815,14 +648,13 @@ export class Loop {
     sessionId: string,
     service: AnyService,
     draft: Draft,
-    origin: { tenant: string; traceparent: string | null },
+    origin: Omit<Origin, "by">,
     certainty: Certainty,
   ): Promise<void> {
     const owned = this.#owned.get(partition)
     const by = { ...origin, by: service.name }
-    if (owned !== undefined) return this.#append(owned, sessionId, `result/${this.#id()}`, draft, by, certainty)
-    const topic = draft.on === "sessions" ? this.#topics.sessions : this.#topics.tools(draft.backend)
-    await this.#send(topic, partition, draft, this.#stamp(sessionId, draft.event, by), certainty)
+    if (owned !== undefined) return this.#append(owned, sessionId, `result/${this.#speaker.id()}`, draft, by, certainty)
+    await this.#speaker.send(partition, draft, this.#speaker.stamp(sessionId, draft, by), certainty)
   }
 
   /** Design rule 7: claims that this process made and has not begun are given up by a record, and never begun. */
@@ -836,8 +668,7 @@ export class Loop {
         const view = new SessionView(this.#source, owned, sessionId, this.#time.now(), (key) => !performers.giveUp(key))
         const origin = { ...this.#origin(owned, sessionId), by: service.name }
         for (const draft of service.giveUp(view)) {
-          const topic = draft.on === "sessions" ? this.#topics.sessions : this.#topics.tools(draft.backend)
-          this.#send(topic, owned.number, draft, this.#stamp(sessionId, draft.event, origin), "always").catch(() => undefined)
+          this.#speaker.send(owned.number, draft, this.#speaker.stamp(sessionId, draft, origin), "always").catch(() => undefined)
         }
       }
     }
@@ -857,17 +688,7 @@ export class Loop {
     const counts = { running: 0, idle: 0, ended: 0, parked: 0 }
     for (const owned of this.#owned.values()) {
       if (!this.#isReady(owned)) continue
-      for (const [topic, next] of owned.next) {
-        // A command that is read and not judged yet may turn out to be one that nobody can read.
-        const judged = topic === this.#topics.commands ? (owned.commands[0]?.offset ?? next) : next
-        const buried = owned.buriedBelow(topic, judged)
-        const offset = Math.min(this.#watermark(owned, topic, next), buried)
-        const mark = `${offset}/${buried}`
-        const id = `${topic}/${owned.number}`
-        if (this.#committed.get(id) === mark) continue
-        this.#committed.set(id, mark)
-        commits.push({ topic, partition: owned.number, offset, note: `read=${buried}` })
-      }
+      commits.push(...this.#offsets.due(owned))
       for (const session of owned.sessions.sessions.values()) {
         if (session.phase === "absent") continue
         counts[session.phase === "idle" || session.phase === "ended" || session.phase === "parked" ? session.phase : "running"]++
@@ -875,21 +696,5 @@ export class Loop {
     }
     for (const [status, count] of Object.entries(counts)) this.#options.metrics.sessions.set({ status }, count)
     if (commits.length > 0) await this.#following.commit(commits)
-  }
-
-  /** The low watermark (design rule 14): the oldest offset that a successor may still need. */
-  #watermark(owned: OwnedPartition, topic: string, next: number): number {
-    if (topic === this.#topics.commands) {
-      let mark = owned.commands[0]?.offset ?? next
-      for (const offset of owned.answering) if (offset < mark) mark = offset
-      return mark
-    }
-    const backend = this.#topics.backendOf(topic)
-    if (backend !== null) return owned.toolsFold(backend).forget(next, forgetMarginMs, (call) => owned.awaits(call))
-    let mark = next
-    for (const [sessionId, first] of owned.firstOffsets) {
-      if (first < mark && owned.sessions.get(sessionId).phase !== "ended") mark = first
-    }
-    return mark
   }
 }

@@ -105,16 +105,17 @@ export class Metrics {
 
   #tally(name: string, help: string, first: string, second: string): Tally {
     const tally = new Tally()
-    new Counter({
+    const counter = new Counter({
       name,
       help,
       labelNames: [first, second],
-      registers: [this.registry],
+      registers: [],
       collect() {
         this.reset()
         for (const [one, other, count] of tally.counts()) this.inc({ [first]: one, [second]: other }, count)
       },
     })
+    this.registry.registerMetric(counter)
     return tally
   }
 }

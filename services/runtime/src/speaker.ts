@@ -1,0 +1,75 @@
+import type { Envelope, SessionEvent, ToolEvent, TopicNames } from "@reins/events"
+import type { Certainty, Log, Placed } from "@reins/log"
+import { type Codec, encodeToolJson } from "@reins/log/codec"
+import type { Clock } from "./clock.ts"
+import type { Metrics } from "./metrics.ts"
+import type { Draft } from "./service.ts"
+import { wellFormed } from "./well-formed.ts"
+
+/** What a fact inherits from its session, and the service that says it. */
+export interface Origin {
+  readonly tenant: string
+  readonly traceparent: string | null
+  readonly by: string
+}
+
+/** Where and as whom facts are said. */
+export interface SpeakerOptions {
+  readonly log: Log
+  readonly codec: Codec
+  readonly metrics: Metrics
+  readonly clock: Clock
+  readonly topics: TopicNames
+  readonly instance: string
+  readonly idPrefix: string
+}
+
+/** Says facts: stamps the envelope, encodes, appends under a new key each time. Decides nothing and folds nothing. */
+export class Speaker {
+  readonly #to: SpeakerOptions
+  #ids = 0
+
+  constructor(to: SpeakerOptions) {
+    this.#to = to
+  }
+
+  /** Unique: random per start of the process, counted within. */
+  id(): string {
+    return `${this.#to.idPrefix}${(this.#ids++).toString(36).padStart(6, "0")}`
+  }
+
+  topicOf(draft: Draft): string {
+    return draft.on === "sessions" ? this.#to.topics.sessions : this.#to.topics.tools(draft.backend)
+  }
+
+  stamp(sessionId: string, { event }: Draft, origin: Origin): SessionEvent | ToolEvent {
+    const envelope: Envelope = {
+      eventId: `evt_${this.id()}`,
+      sessionId,
+      tenant: origin.tenant,
+      at: this.#to.clock.wall(),
+      by: `${origin.by}@${this.#to.instance}`,
+      causedBy: event.causedBy ?? null,
+      traceparent: origin.traceparent,
+    }
+    return wellFormed({ ...event, ...envelope })
+  }
+
+  async send(partition: number, draft: Draft, event: SessionEvent | ToolEvent, certainty: Certainty): Promise<Placed> {
+    const { sessionId, traceparent } = event
+    const topic = this.topicOf(draft)
+    const headers: Record<string, string> = { type: event.type, session: sessionId }
+    if (traceparent !== null) headers["traceparent"] = traceparent
+    const isJson = draft.on === "tools" && draft.encoding === "json"
+    const placed = await this.#to.log.append({
+      topic,
+      partition,
+      key: () => `${sessionId}/${this.id()}`,
+      value: isJson ? encodeToolJson(event as ToolEvent) : this.#to.codec.encode(draft.on, event),
+      headers,
+      certainty,
+    })
+    this.#to.metrics.appended.inc(topic, event.type)
+    return placed
+  }
+}
