@@ -262,9 +262,10 @@ async function run(options: ChaosOptions, bench: Bench, closing: (() => unknown)
     const assigned = AssignerProtocol.MemberAssignment.decode(own.memberAssignment)?.assignment ?? {}
     return [...new Set(Object.values(assigned).flat())]
   }
+  let restarts = 0
   const anew = (member: Member): void => {
-    // Whoever comes after may live in another time.
-    const skewed = random.chance(0.4)
+    // Every second one of those that come after lives in another time.
+    const skewed = restarts++ % 2 === 0
     const skew = skewed ? random.pick([-skewMs, skewMs]) : 0
     fleet.start(member.role, { proxied: member.proxied, skewMs: skew })
     if (skewed) inject("clock-skew")
@@ -366,7 +367,7 @@ async function run(options: ChaosOptions, bench: Bench, closing: (() => unknown)
     }
   })()
   const struck = (async () => {
-    const meanGapMs = Math.max(900, Math.min(4000, options.faultsMs / 22))
+    const meanGapMs = Math.max(900, Math.min(2500, options.faultsMs / 22))
     let dealt: FaultKind[] = []
     let decks = 0
     await sleep(1500)

@@ -72,7 +72,7 @@ function someOf<T>(random: Random, from: readonly T[], count: number): readonly 
 }
 
 /** One call in so many of the tools that can be told to fail is told to. */
-const faultEvery = 14
+const faultEvery = 8
 
 /** Numbers for calls: each kind of fault comes again and again, whatever the seed. */
 class Numbers {

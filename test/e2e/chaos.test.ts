@@ -15,7 +15,7 @@ test("whatever is killed, frozen, drained, cut off or told wrong, nothing is los
 }, async (t) => {
   const report = await chaos({
     seed,
-    faultsMs: 40_000,
+    faultsMs: 32_000,
     sessions: 40,
     brokers: 1,
     apart: false,

@@ -31,7 +31,7 @@ test("a process dies at a point of each kind on the real broker, and its success
     await lane.close()
     const random = new Random(seed)
     const points = kinds.map((kind) => random.pick(all.filter(({ point }) => kind.test(point))))
-    const crashes = await crashAll(runs, points, 3)
+    const crashes = await crashAll(runs, points, 6)
     const told = crashes.map(({ at, reached, judgement }) => ({
       log: "kafka",
       point: at.point,
