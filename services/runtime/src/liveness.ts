@@ -43,11 +43,14 @@ export class Liveness {
     const waiting = watched.asked.get(instance) ?? new Set()
     waiting.add(again)
     watched.asked.set(instance, waiting)
-    if (!watched.looking) {
-      watched.looking = true
-      this.#clock.after(0, () => void this.#look(group, watched))
-    }
+    this.#lookSoon(group, watched)
     return false
+  }
+
+  #lookSoon(group: string, watched: Watched): void {
+    if (watched.looking) return
+    watched.looking = true
+    this.#clock.after(0, () => void this.#look(group, watched))
   }
 
   /** An instance may have come back since a look that long ago: it says nothing of now, and a later miss is the first of a new row. */
@@ -78,7 +81,10 @@ export class Liveness {
     // One look in half a second is enough while someone still wants to know: they ask again when called.
     this.#clock.after(this.#log.absenceGraceMs === 0 ? 0 : 500, () => {
       watched.looking = false
-      if (!this.#stopped) for (const again of waiting) again()
+      if (this.#stopped) return
+      for (const again of waiting) again()
+      // Who asked since the look waits for one of its own, whether or not anyone called just now asks again.
+      if (watched.asked.size > 0) this.#lookSoon(group, watched)
     })
   }
 }

@@ -96,6 +96,16 @@ describe("who is gone", () => {
     }
   })
 
+  it("is found out for whoever asks between two looks, also when nobody else asks any more", async () => {
+    const made = stage(0)
+    made.members = new Set(["me"])
+    made.watch("own", "other").stop()
+    await made.pass(100)
+    const watched = made.watch("own", "another")
+    await made.pass(5000)
+    assert.equal(watched.gone(), true)
+  })
+
   it("cannot be told from an answer about our own group that lacks ourselves, an empty one, or none", async () => {
     for (const [group, members] of [
       ["own", new Set<string>()],
