@@ -42,12 +42,12 @@ export class Faults {
   #over = false
 
   /** Each kind has a rate of its own, drawn per world: some worlds know it not at all, some hardly anything else. */
-  constructor(random: Random, without: ReadonlySet<FaultKind>) {
+  constructor(random: Random, without: ReadonlySet<FaultKind>, often: ReadonlySet<FaultKind>) {
     this.#random = random
     for (const kind of faultKinds) {
       const own = random.fork(kind)
       const rate = own.chance(0.25) ? 0 : own.next() ** 2
-      if (!without.has(kind)) this.#rates.set(kind, rate)
+      if (!without.has(kind)) this.#rates.set(kind, often.has(kind) ? 1 : rate)
     }
   }
 

@@ -126,7 +126,7 @@ async function catchOne(name: string): Promise<void> {
   const isEnough = (): boolean => [...by.keys()].some((invariant) => invariant !== "I13") || (by.has("I13") && runs > 400)
   while (performance.now() < untilMs && !isEnough()) {
     const seed = Number(values.seed) + runs++
-    const { violations } = await simulate({ seed })
+    const { violations } = await simulate({ seed, often: new Set(mutant.shownBy) })
     if (violations.length > 0) firstSeed ??= seed
     for (const { invariant } of violations) by.set(invariant, (by.get(invariant) ?? 0) + 1)
   }

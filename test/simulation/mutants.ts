@@ -1,5 +1,6 @@
 import { spawn } from "node:child_process"
 import { fileURLToPath } from "node:url"
+import type { FaultKind } from "./faults.ts"
 import type { Patch } from "./mutate.ts"
 
 /** A deliberate bug. */
@@ -8,6 +9,8 @@ export interface Mutant {
   /** What it does wrong, and which rule of the design it switches off. */
   readonly wrong: string
   readonly patches: readonly Patch[]
+  /** Faults without which it hardly ever shows; they then strike as often as they can. */
+  readonly shownBy?: readonly FaultKind[]
 }
 
 /**
@@ -159,6 +162,7 @@ export const mutants: readonly Mutant[] = [
         replace: "    return true",
       },
     ],
+    shownBy: ["kill", "slow-topic", "tool-slow"],
   },
   {
     name: "result-without-claim-counts",
@@ -170,6 +174,7 @@ export const mutants: readonly Mutant[] = [
         replace: "  if (effect !== undefined) return true\n",
       },
     ],
+    shownBy: ["zombie", "tool-slow", "member-hidden"],
   },
   {
     name: "model-result-of-any-claim",
@@ -192,6 +197,7 @@ export const mutants: readonly Mutant[] = [
         replace: "call.claim !== null",
       },
     ],
+    shownBy: ["append-late", "kill", "tool-slow"],
   },
   {
     name: "higher-attempt-refused",

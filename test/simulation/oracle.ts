@@ -227,6 +227,7 @@ export class Oracle {
         const { limits } = session.agent
         if (fact.attempt === 1 && (fact.turn > limits.turns || outputTokens >= limits.outputTokens))
           this.#violated("I19", `${fact.eventId} asks for turn ${fact.turn} after ${outputTokens} tokens`)
+        this.#notBefore.delete(fact.sessionId)
         this.#requests.set(fact.eventId, {
           claim: fact.eventId,
           sessionId: fact.sessionId,

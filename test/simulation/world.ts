@@ -46,6 +46,8 @@ export interface WorldOptions {
   readonly seed: number
   readonly deployment?: Deployment
   readonly without?: ReadonlySet<FaultKind>
+  /** Kinds that strike as often as they can. */
+  readonly often?: ReadonlySet<FaultKind>
   readonly sessionsMax?: number
   /** No faults but this: every process drops all that it has in memory after so many records and goes on from the log. */
   readonly forgetEvery?: number
@@ -150,7 +152,7 @@ class World implements Network {
     const root = new Random(options.seed)
     this.random = root.fork("network")
     const draw = root.fork("world")
-    this.faults = new Faults(root.fork("faults"), options.without ?? new Set())
+    this.faults = new Faults(root.fork("faults"), options.without ?? new Set(), options.often ?? new Set())
     if (options.forgetEvery !== undefined) this.faults.stop()
     this.#deployment = options.deployment ?? draw.pick(Object.keys(deployments) as Deployment[])
     this.#partitions = draw.int(2, 4)
