@@ -60,8 +60,8 @@ interface CallStory {
   /** Attempts dispatched on `sessions` as accepted. */
   readonly dispatched: Map<number, Fact>
   refused: boolean
-  /** The record that closed it for good, where one did. */
-  closing: Fact | null
+  /** The record that closed it for good; null where none did. */
+  closing: Fact
 }
 
 const once = new Set(["queryable", "unsafe"])
@@ -400,7 +400,7 @@ export class Oracle {
       const uses = message.content.filter((block) => block.type === "tool_use").map((block) => block.id)
       const results = (messages[index + 1]?.content ?? []).filter((block) => block.type === "tool_result").map((block) => block.tool_use_id)
       if (message.role !== "assistant" || isDeepStrictEqual(uses, results)) return
-      const invariant = isDeepStrictEqual([...uses].sort(), [...results].sort()) ? "I21" : "I3"
+      const invariant = uses.length === results.length && uses.every((id) => results.includes(id)) ? "I21" : "I3"
       this.#violated(invariant, `${call.sessionId}: the calls ${uses.join(" ")} are answered by ${results.join(" ")}`)
     })
   }

@@ -57,8 +57,7 @@ export class PlainWorker {
   }
 
   async #run(record: LogRecord): Promise<void> {
-    // biome-ignore lint/suspicious/noExplicitAny: what a stranger reads.
-    const dispatch = JSON.parse(Buffer.from(record.value as Uint8Array).toString("utf8")) as any
+    const dispatch = JSON.parse(Buffer.from(record.value as Uint8Array).toString("utf8"))
     const { sessionId, toolUseId, attempt, tool, deadlineAt } = dispatch
     if (this.#life.wall() > deadlineAt) return
     const is = ((toolsOf["plain"] ?? []).find(([name]) => name === tool) as readonly [string, EffectClass])[1]

@@ -124,7 +124,7 @@ export class Tools {
         effect: is,
         timeoutMs: this.#world.random.pick([1500, 10_000, 45_000]),
         run: () => null,
-        ...(is === "queryable" ? { reconcile: async () => ({ happened: false, forbidden: false }) as Reconciled } : {}),
+        ...(is === "queryable" ? { reconcile: async () => ({ happened: false, forbidden: false }) } : {}),
       })
       return {
         ...definition,

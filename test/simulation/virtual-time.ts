@@ -60,7 +60,7 @@ export class VirtualTime {
           }
           setImmediate(next)
         } catch (error) {
-          reject(error as Error)
+          reject(error)
         }
       }
       setImmediate(next)
