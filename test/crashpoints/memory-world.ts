@@ -8,7 +8,6 @@ import { Codec } from "@reins/log/codec"
 import { MemoryBroker, type MemoryLog } from "@reins/log/memory"
 import { type Config, Metrics, type RunningProcess, startProcess, toolsTopicSettings, topicSettings, version } from "@reins/runtime"
 import { type Backend, loadTools, toolsBackend, worker } from "@reins/worker-kit"
-import { pino } from "pino"
 import { readWholeLog, type WholeLog } from "../chaos/read-log.ts"
 import { type CrashAt, Mortal } from "./mortal.ts"
 
@@ -27,7 +26,6 @@ export const shapes: Readonly<Record<string, Shape>> = {
   },
 }
 
-const silent = pino({ level: "silent" })
 const partitions = 1
 
 interface Alive {
@@ -105,7 +103,6 @@ export class MemoryWorld {
       opened: { log: one.mortal.log(one.log), codec },
       observe: (record) => one.mortal.folded(record),
       commitIntervalMs: 5,
-      logger: silent,
       metrics: new Metrics(version),
       failed: (error) => void this.#failures.push(error),
     })

@@ -9,7 +9,6 @@ import { fileURLToPath } from "node:url"
 import { build } from "@reins/host"
 import { Metrics, newInstance, openLog, readConfig, startProcess, toolsTopicSettings, topicSettings, version } from "@reins/runtime"
 import { loadTools, toolsBackend, worker } from "@reins/worker-kit"
-import { pino } from "pino"
 import { Mortal, readCrashAt } from "./mortal.ts"
 
 /** What it tells its parent. */
@@ -40,7 +39,6 @@ if (import.meta.main) {
     observe: (record) => mortal.folded(record),
     commitIntervalMs: 100,
     metrics: new Metrics(version),
-    logger: pino({ level: "warn" }, pino.destination(2)),
     failed: (error) => {
       process.stderr.write(`${error.message}\n`)
       process.exit(1)

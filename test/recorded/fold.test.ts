@@ -16,7 +16,7 @@ describe("recorded logs", () => {
   })
 
   for (const file of files) {
-    const recording = Recording.read(fileURLToPath(new URL(file, import.meta.url)))
+    const recording = Recording.from(fileURLToPath(new URL(file, import.meta.url)))
 
     it(`${file} folds to the stored digest, with the stored verdicts, and its requests are rebuilt`, async () => {
       assert.deepEqual(await recording.fold(), recording.tail.outcomes)
@@ -35,7 +35,7 @@ describe("recorded logs", () => {
 
   it("hold what the fold sets aside: late, superseded and duplicate records", () => {
     const exceptions = files.flatMap((file) =>
-      Object.values(Recording.read(fileURLToPath(new URL(file, import.meta.url))).tail.outcomes).flatMap((one) => one.exceptions),
+      Object.values(Recording.from(fileURLToPath(new URL(file, import.meta.url))).tail.outcomes).flatMap((one) => one.exceptions),
     )
     for (const verdict of ["late", "superseded", "duplicate"])
       assert.ok(

@@ -14,7 +14,6 @@ import { MemoryBroker, type MemoryLog } from "@reins/log/memory"
 import { Metrics, type RunningProcess, readConfig, startProcess, toolsTopicSettings, topicSettings, version } from "@reins/runtime"
 import { type Call, planned, type SimulatedModel, startSimulatedModel } from "@reins/simulated-model"
 import { type Backend, worker } from "@reins/worker-kit"
-import { pino } from "pino"
 import { readWholeLog, type WholeLog } from "../chaos/read-log.ts"
 import { goldenAgent, goldenPrompt } from "../crashpoints/golden-session.ts"
 import { toolsWithLedger } from "../crashpoints/memory-world.ts"
@@ -49,6 +48,7 @@ class Stage {
     const config = readConfig({
       ANTHROPIC_BASE_URL: this.#model.url,
       ANTHROPIC_API_KEY: "none",
+      REINS_LOG_LEVEL: "silent",
       REINS_TOPIC_PREFIX: prefix,
       REINS_PARTITIONS: String(partitions),
     })
@@ -59,7 +59,6 @@ class Stage {
       build: (context) => [...build(hostable, context), worker(this.#backend, context.me)],
       opened: { log, codec: await Codec.open(this.broker.registry) },
       metrics,
-      logger: pino({ level: "silent" }),
       failed: (error) => process.stderr.write(`A process failed: ${error.message}\n`),
     })
     this.#running.push(running)

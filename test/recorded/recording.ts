@@ -58,7 +58,7 @@ export class Recording {
     this.tail = tail
   }
 
-  static read(file: string): Recording {
+  static from(file: string): Recording {
     const lines = readFileSync(file, "utf8")
       .trimEnd()
       .split("\n")
@@ -83,13 +83,18 @@ export class Recording {
     return new Recording(this.head, this.schemas, records, this.tail)
   }
 
-  /** What this build makes of it: the schemas are those of the file, so that old writers are read by today's readers. */
-  async fold(): Promise<Readonly<Record<string, Outcome>>> {
+  /** As this build reads it: the schemas are those of the file, so that old writers are read by today's readers. */
+  read(): Promise<WholeLog> {
     const registry: SchemaRegistry = {
       register: () => Promise.reject(new Error("A recording is only read.")),
       schema: async (id) => this.schemas.find(({ schema }) => schema === id)?.avro ?? null,
     }
-    return outcomesOf(await readWholeLog(new RecordedLog(this), Codec.reader(registry), this.head.prefix), this.head.prefix)
+    return readWholeLog(new RecordedLog(this), Codec.reader(registry), this.head.prefix)
+  }
+
+  /** What this build makes of it. */
+  async fold(): Promise<Readonly<Record<string, Outcome>>> {
+    return outcomesOf(await this.read(), this.head.prefix)
   }
 }
 

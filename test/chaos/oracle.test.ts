@@ -1,0 +1,198 @@
+import assert from "node:assert/strict"
+import { before, describe, it } from "node:test"
+import { fileURLToPath } from "node:url"
+import type { EffectClass, SessionEvent } from "@reins/events"
+import { requestBody, SessionsFold, sha256Hex } from "@reins/session"
+import { ledgered } from "../crashpoints/golden-session.ts"
+import { Recording } from "../recorded/recording.ts"
+import type { JournalLine, LoggedRecord } from "../scenarios/long-session.ts"
+import type { EffectLine } from "./classes.ts"
+import { type Evidence, judge } from "./oracle.ts"
+
+// An oracle that has never found anything proves nothing: each of its rules is shown a session in which it is broken.
+
+const sessionId = "sesn_parallel"
+const classOf: Readonly<Record<string, EffectClass>> = {
+  look: "pure",
+  fix: "idempotent",
+  note: "keyed",
+  charge: "queryable",
+  ring: "unsafe",
+  refund: "keyed",
+}
+
+type Change = (evidence: {
+  records: LoggedRecord[]
+  effects: EffectLine[]
+  journal: Map<string, JournalLine[]>
+  acknowledged: string[]
+}) => void
+
+describe("the oracle", () => {
+  let whole: Evidence
+
+  before(async () => {
+    const recording = Recording.from(fileURLToPath(new URL("../recorded/0.1.0-parallel.jsonl", import.meta.url)))
+    const records = (await recording.read()).records.get(sessionId) ?? []
+    const fold = new SessionsFold()
+    const journal = new Map<string, JournalLine[]>()
+    const effects: EffectLine[] = []
+    for (const { topic, type, value, offset, timestamp } of records) {
+      if (type === "tool-call.dispatched" && topic.endsWith(".sessions")) {
+        const is = classOf[value.tool]
+        assert.ok(is !== undefined, `${value.tool} has a class`)
+        const claim = records.find((one) => one.type === "tool-call.claimed" && one.value.toolUseId === value.toolUseId)
+        effects.push({
+          tool: value.tool,
+          class: is,
+          sessionId,
+          toolUseId: value.toolUseId,
+          key: value.idempotencyKey,
+          attempt: value.attempt,
+          pid: 1,
+          at: Math.max(timestamp, claim?.timestamp ?? 0),
+          applied: true,
+        })
+      }
+      if (!topic.endsWith(".sessions")) continue
+      fold.apply(value as SessionEvent, { offset, timestamp })
+      const session = fold.get(sessionId)
+      if (type !== "model.requested" || session.phase !== "awaiting-model") continue
+      const body = requestBody(session.agent, session.conversation)
+      journal.set(sha256Hex(body), [{ at: timestamp, sha256: sha256Hex(body), body }])
+    }
+    const start = records.find(({ type }) => type === "session.started")
+    whole = { sessionId, records, effects, journal, acknowledged: [start?.value.commandId], ledgered }
+  })
+
+  const changed = (change: Change): readonly string[] => {
+    const evidence = {
+      records: [...whole.records],
+      effects: [...whole.effects],
+      journal: new Map([...whole.journal].map(([hash, lines]) => [hash, [...lines]])),
+      acknowledged: [...whole.acknowledged],
+    }
+    change(evidence)
+    return judge({ ...whole, ...evidence }).breaches
+  }
+  const effectOf = (effects: readonly EffectLine[], tool: string): EffectLine => {
+    const found = effects.find((line) => line.tool === tool)
+    assert.ok(found !== undefined, `${tool} ran`)
+    return found
+  }
+  const indexOf = (records: readonly LoggedRecord[], type: string, n = 0): number => {
+    const found = records.flatMap((record, index) => (record.type === type ? [index] : []))[n]
+    assert.ok(found !== undefined, `there is a ${type}`)
+    return found
+  }
+
+  it("finds nothing in a session in which nothing is wrong", () => {
+    assert.deepEqual(
+      changed(() => undefined),
+      [],
+    )
+  })
+
+  const bugs: readonly (readonly [rule: string, what: string, change: Change])[] = [
+    ["I1", "an acknowledged command is lost", ({ acknowledged }) => void acknowledged.push("cmd_lost")],
+    ["I3", "a result is lost", ({ records }) => void records.splice(indexOf(records, "tool-call.completed"), 1)],
+    [
+      "I3",
+      "a result stands twice",
+      ({ records }) => {
+        const last = records.at(-1) as LoggedRecord
+        const twice = records[indexOf(records, "tool-call.completed")] as LoggedRecord
+        records.push({ ...twice, key: "another", offset: last.offset + 1000 })
+      },
+    ],
+    ["I4", "a bell rings twice", ({ effects }) => void effects.push(effectOf(effects, "ring"))],
+    ["I4", "a charge is made twice", ({ effects }) => void effects.push(effectOf(effects, "charge"))],
+    ["I4", "a keyed effect is had twice", ({ effects }) => void effects.push(effectOf(effects, "note"))],
+    ["I5", "a success is invented", ({ effects }) => void effects.splice(effects.indexOf(effectOf(effects, "ring")), 1)],
+    [
+      "I6",
+      "a tool runs before its dispatch is logged",
+      ({ effects }) => {
+        const line = effectOf(effects, "look")
+        effects[effects.indexOf(line)] = { ...line, at: line.at - 10_000 }
+      },
+    ],
+    [
+      "I6",
+      "an unsafe tool runs without a claim",
+      ({ records, effects }) => {
+        const { toolUseId } = effectOf(effects, "ring")
+        records.splice(
+          records.findIndex(({ type, value }) => type === "tool-call.claimed" && value.toolUseId === toolUseId),
+          1,
+        )
+      },
+    ],
+    [
+      "I7",
+      "a tool runs that nobody asked for",
+      ({ effects }) => void effects.push({ ...effectOf(effects, "look"), toolUseId: "toolu_none" }),
+    ],
+    [
+      "I8",
+      "the model gets another conversation than the log's",
+      ({ journal }) => {
+        for (const [hash, [line]] of journal)
+          if (line !== undefined) journal.set(hash, [{ ...line, body: line.body.replace("This is", "That was") }])
+      },
+    ],
+    [
+      "I8",
+      "two results are given to the model in another order (I21)",
+      ({ records }) => {
+        const index = indexOf(records, "model.responded")
+        const record = records[index] as LoggedRecord
+        const content = JSON.parse(record.value.content as string) as unknown[]
+        records[index] = { ...record, value: { ...record.value, content: JSON.stringify(content.toReversed()) } }
+      },
+    ],
+    [
+      "I9",
+      "a request is made once more than it was claimed",
+      ({ journal }) => {
+        for (const lines of journal.values()) lines.push(lines[0] as JournalLine)
+      },
+    ],
+    [
+      "I11",
+      "a second claim is accepted",
+      ({ records }) => {
+        const claim = records[indexOf(records, "tool-call.claimed")] as LoggedRecord
+        records.push({ ...claim, key: "another", offset: claim.offset + 1000, value: { ...claim.value, eventId: "evt_second" } })
+      },
+    ],
+    [
+      "I12",
+      "a record stands before one of a lower offset",
+      ({ records }) => {
+        const index = indexOf(records, "model.responded")
+        const record = records[index] as LoggedRecord
+        records[index] = { ...record, offset: record.offset + 5000 }
+      },
+    ],
+    [
+      "I18",
+      "a request is accepted after an interrupt",
+      ({ records }) => {
+        const index = indexOf(records, "model.requested", 1)
+        const record = records[index] as LoggedRecord
+        const value = { ...record.value, type: "interrupt.received", commandId: "cmd_stop", eventId: "evt_stop", causedBy: null }
+        records.splice(index, 0, { ...record, key: "stop", offset: record.offset - 0.5, type: "interrupt.received", value })
+      },
+    ],
+  ]
+  for (const [rule, what, change] of bugs) {
+    it(`${rule}: ${what}`, () => {
+      const breaches = changed(change)
+      assert.ok(
+        breaches.some((breach) => breach.includes(`${rule}: `)),
+        breaches.join("\n") || "nothing was found",
+      )
+    })
+  }
+})
