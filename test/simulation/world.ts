@@ -73,7 +73,7 @@ const steadyMs = 15_000
 /** Beside the session timeout and the grace time: for joining, replaying, looking and appending. */
 const recoveryMarginMs = 5000
 /** A run with more events than this goes round in circles. */
-const eventsMax = 400_000
+const eventsMax = 100_000
 
 /** What all worlds share, because making it anew for each would take longer than the world itself. */
 interface Equipment {
