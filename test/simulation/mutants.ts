@@ -327,6 +327,7 @@ export const mutants: readonly Mutant[] = [
         replace: "",
       },
     ],
+    shownBy: ["append-late", "append-lost", "pause"],
   },
   {
     name: "late-claim-taken",
@@ -334,6 +335,7 @@ export const mutants: readonly Mutant[] = [
     patches: [
       { folder: "schemas/session/src", find: "call.claim === null && at.timestamp <= call.deadlineAt", replace: "call.claim === null" },
     ],
+    shownBy: ["append-late", "append-lost", "pause"],
   },
   {
     name: "late-copies-run",
@@ -347,6 +349,7 @@ export const mutants: readonly Mutant[] = [
         replace: "cancelled: null",
       },
     ],
+    shownBy: ["append-late", "append-lost", "pause"],
   },
   {
     name: "commands-overtake",

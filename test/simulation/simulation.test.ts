@@ -4,9 +4,9 @@ import { describe, it } from "node:test"
 import { faultKinds } from "./faults.ts"
 import { deployments, type Story, simulate } from "./world.ts"
 
-const fixed = { first: 1, worlds: 250 }
+const fixed = { first: 1, worlds: 150 }
 /** Other seeds every time; a failure names its own. */
-const fresh = { first: randomInt(1_000_000, 2 ** 31), worlds: 80 }
+const fresh = { first: randomInt(1_000_000, 2 ** 31), worlds: 50 }
 
 function holds(story: Story): void {
   assert.deepEqual(
@@ -56,7 +56,7 @@ describe("the simulation", () => {
 
   it("ends every session right though every process forgets all it knows after every record", async () => {
     for (const forgetEvery of [1, 3])
-      for (let seed = 1; seed <= 12; seed++) {
+      for (let seed = 1; seed <= 6; seed++) {
         const story = await simulate({ seed, forgetEvery })
         holds(story)
         assert.equal(story.counted.extraModelCalls, 0, "a model was asked twice though no call was cut off")

@@ -73,7 +73,9 @@ const steadyMs = 15_000
 /** Beside the session timeout and the grace time: for joining, replaying, looking and appending. */
 const recoveryMarginMs = 5000
 /** A run with more events than this goes round in circles. */
-const eventsMax = 100_000
+const eventsMax = 150_000
+/** Processes that begin again after every record do little else. */
+const eventsMaxForgetting = 1_000_000
 
 /** What all worlds share, because making it anew for each would take longer than the world itself. */
 interface Equipment {
@@ -224,7 +226,8 @@ class World implements Network {
       else this.time.after(500, () => watch(still ? quiet + 1 : 0))
     }
     watch(0)
-    await this.time.run(() => over || this.time.happened > eventsMax)
+    const most = this.#options.forgetEvery === undefined ? eventsMax : eventsMaxForgetting
+    await this.time.run(() => over || this.time.happened > most)
     for (const failure of this.#failures) this.#violated("I2", failure)
     if (!this.#clientsDone) this.#violated("I2", "a client still waits for an acknowledgement")
     this.#oracle.conclude()
