@@ -52,8 +52,7 @@ describe("topics", () => {
     assert.equal(sessions?.cleanup, "compact")
     assert.equal(sessions?.config["retention.ms"], "-1")
     // Also those that no timer reads: a broker refuses a record stamped by a clock that is hours ahead.
-    for (const topic of [...fixedTopics, toolsTopic])
-      assert.equal(topic.config["message.timestamp.type"], "LogAppendTime", topic.suffix)
+    for (const topic of [...fixedTopics, toolsTopic]) assert.equal(topic.config["message.timestamp.type"], "LogAppendTime", topic.suffix)
   })
 
   it("have names under a prefix, and a tool topic tells its backend", () => {
