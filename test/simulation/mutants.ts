@@ -468,11 +468,13 @@ export const mutants: readonly Mutant[] = [
         replace: "if (answer.happened === false) return claimed",
       },
     ],
+    shownBy: ["kill", "tool-slow"],
   },
   {
     name: "answer-not-adopted",
     wrong: "A queryable call that happened is run again (section 5).",
     patches: [{ folder: "services/worker-kit/src", find: "if (answer.happened) {", replace: "if (answer.happened === null) {" }],
+    shownBy: ["kill", "tool-slow"],
   },
 ]
 

@@ -200,7 +200,7 @@ export class Tools {
     await life.sleep(random.int(1, 40))
     if (faults.strikes("tool-break", 0.1)) throw new Error("The connection broke.")
     const happened = this.#applied.has(key)
-    const forbids = random.chance(0.9)
+    const forbids = random.chance(0.7)
     if (!happened && forbids) this.#questions.set(key, (this.#questions.get(key) ?? 0) + 1)
     await life.sleep(random.int(1, 40))
     return happened ? { happened: true, result: { adopted: key } } : { happened: false, forbidden: forbids }
