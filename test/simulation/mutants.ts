@@ -27,6 +27,9 @@ export interface Mutant {
  *   membership is not sure: the fold refuses what the wrong one says, and deadlines close what is left; it costs time and
  *   `outcome-unknown`, never a promise.
  * - Deciding before the declarations are known: intake then rejects an agent whose tools it does not know yet.
+ *
+ * Left out, because it shows too seldom: a `queryable` call that is run again though the asking did not forbid the old run. Its first
+ * process must die between sending and effect, and be taken over before the effect: not once in 1,500 worlds. The worker kit's tests have it.
  */
 export const mutants: readonly Mutant[] = [
   {
@@ -459,22 +462,16 @@ export const mutants: readonly Mutant[] = [
     patches: [{ folder: "services/runtime/src", find: "if (this.#begun.has(waiting.key)) return", replace: "" }],
   },
   {
-    name: "asked-and-run-anyway",
-    wrong: "A queryable call that may still happen is run again (section 5).",
+    name: "answer-not-adopted",
+    wrong: "A queryable call that happened is run again (section 5).",
     patches: [
       {
         folder: "services/worker-kit/src",
-        find: "if (answer.forbidden) return claimed",
-        replace: "if (answer.happened === false) return claimed",
+        find: "if (answer.happened) {",
+        replace: "if (answer.happened) return claimed(me, run.call, run.claim)\n    if (answer.happened === null) {",
       },
     ],
-    shownBy: ["kill", "tool-slow"],
-  },
-  {
-    name: "answer-not-adopted",
-    wrong: "A queryable call that happened is run again (section 5).",
-    patches: [{ folder: "services/worker-kit/src", find: "if (answer.happened) {", replace: "if (answer.happened === null) {" }],
-    shownBy: ["kill", "tool-slow"],
+    shownBy: ["kill", "drain", "tool-slow"],
   },
 ]
 

@@ -149,7 +149,7 @@ export class Tools {
     const { time, random, faults, pace } = this.#world
     this.#world.began({ ...job, instance: life.instance }, kit)
     const question = this.#questions.get(job.key) ?? 0
-    const before = faults.strikes("tool-slow", 0.3) ? random.int(500, 6000) : random.int(1, 60 * pace)
+    const before = faults.strikes("tool-slow", 0.3) ? random.int(500, 15_000) : random.int(1, 60 * pace)
     const after = faults.strikes("tool-slow", 0.2) ? random.int(500, 6000) : random.int(1, 60 * pace)
     const throws = faults.strikes("tool-throw", 0.3)
     const breaks = !throws && faults.strikes("tool-break", 0.15)
