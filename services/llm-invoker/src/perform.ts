@@ -30,12 +30,13 @@ export async function perform(
   const timeoutMs = Math.max(1, deadlineAt - performing.now())
   performing.abortAfter(timeoutMs)
   const body = requestBody(session.agent, session.conversation)
-  const outcome = await model.ask({
+  const answered = await model.ask({
     body,
     sessionId: session.sessionId,
     signal: performing.signal,
     timeoutMs,
   })
+  const outcome = checked(answered, body)
   const durationMs = Math.round(clock.monotonic() - began)
   measured({ model: session.agent.model, provider: model.provider, seconds: durationMs / 1000, outcome })
   const common = { claim, turn: session.turns, attempt, causedBy: claim }
@@ -68,6 +69,16 @@ export async function perform(
       },
     },
   ]
+}
+
+/** A tool_use id names one call in a whole session: the backend dedupes on it, and a result that is there is never computed again. */
+function checked(answer: ModelAnswer | ModelFault, body: string): ModelAnswer | ModelFault {
+  if ("fault" in answer || answer.stopReason !== "tool_use") return answer
+  const blocks = JSON.parse(answer.content) as readonly { readonly type?: unknown; readonly id?: unknown }[]
+  const reused = blocks.find(({ type, id }) => type === "tool_use" && body.includes(`"tool_use_id":${JSON.stringify(id)}`))
+  if (reused === undefined) return answer
+  const message = `The model used the tool_use id ${JSON.stringify(reused.id)} of an earlier turn again.`
+  return { fault: { kind: "protocol", status: null, message, retryable: true, retryAfterMs: null, requestId: answer.requestId } }
 }
 
 /** An answer that does not fit into the log is a failure that no further attempt mends. */

@@ -3,7 +3,7 @@ import { createHash } from "node:crypto"
 import { describe, it } from "node:test"
 import type { Clock, Performing } from "@reins/runtime"
 import type { AwaitingModel } from "@reins/session"
-import { Story, text } from "@reins/session/testing"
+import { Story, text, toolUse } from "@reins/session/testing"
 import { anthropicModel } from "../src/index.ts"
 import { retryAfter } from "../src/models/anthropic.ts"
 import type { Model, ModelAnswer, ModelFault, ModelRequest } from "../src/models/model.ts"
@@ -176,6 +176,17 @@ describe("a model call", () => {
       () => 0,
     )
     assert.partialDeepStrictEqual(draft?.event, { kind: "deadline", retryable: true })
+  })
+
+  it("that uses the tool_use id of an earlier turn again is asked again: its result would be taken for the old one", async () => {
+    const use = toolUse("toolu_again", "add", { n: 1 })
+    const story = new Story().started().requested().responded([use]).refused("toolu_again").requested()
+    const { session } = story
+    assert.ok(session.phase === "awaiting-model")
+    const again = { ...answer, content: JSON.stringify([use]), stopReason: "tool_use" }
+    assert.partialDeepStrictEqual(await performed(session, again), { type: "model.failed", kind: "protocol", retryable: true })
+    const fresh = { ...again, content: JSON.stringify([toolUse("toolu_new", "add", { n: 1 })]) }
+    assert.partialDeepStrictEqual(await performed(session, fresh), { type: "model.responded" })
   })
 
   it("says no more of a failure than fits", async () => {
