@@ -30,7 +30,7 @@ export const guarantees: readonly Guarantee[] = [
     promise: "A recorded model response or tool result is never computed again.",
     provedBy: [
       { file: embeddedSession, title: "goes on by itself after kill -9" },
-      { file: kafkaSession, title: "the model's caller is killed with calls in flight" },
+      { file: kafkaSession, title: "an invoker is killed with calls in flight, then a router and an intake" },
     ],
   },
   {
