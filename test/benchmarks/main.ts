@@ -11,7 +11,12 @@ import type { Figures } from "./workload.ts"
 // on the same broker in the same run. Method and table: README.md.
 
 const { values } = parseArgs({
-  options: { quick: { type: "boolean", default: false }, json: { type: "boolean", default: false }, only: { type: "string" } },
+  options: {
+    quick: { type: "boolean", default: false },
+    json: { type: "boolean", default: false },
+    only: { type: "string" },
+    shape: { type: "string" },
+  },
 })
 const run = promisify(execFile)
 
@@ -84,6 +89,7 @@ else {
   try {
     const broker = { bootstrap: kafka.bootstrap, registryUrl: kafka.registryUrl as string }
     for (const shape of ["hosted", "apart"] as const) {
+      if ((values.shape ?? shape) !== shape) continue
       for (const [sessions, turns] of loads) {
         // Floor and Reins take turns, so that both see the same moods of the machine.
         const floors: Figures[] = []

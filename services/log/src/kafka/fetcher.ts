@@ -40,7 +40,7 @@ const shortWaitMs = 10
  * A poll that brings only what the reader has folded at its own acknowledgements is put off a little, longer every time: in a
  * process that writes what it reads, every append would cost a poll of its own for nothing. Others' records wait so long at most.
  */
-const pauseMaxMs = 4
+const pauseMaxMs = 10
 /** Between two tries where no broker answers at all, and where one partition has no leader that answers. */
 const backoffMaxMs = 1000
 const holdMaxMs = 250

@@ -1,4 +1,4 @@
-import { GroupCommit } from "../group-commit.ts"
+import { commitClock, GroupCommit } from "../group-commit.ts"
 import {
   type Append,
   type Bounds,
@@ -51,7 +51,8 @@ class KafkaLog implements Log {
     this.#options = options
     this.#place = `Kafka at ${options.brokers.join(", ")}`
     this.#producer = new Producer(options)
-    this.#commit = new GroupCommit((batches) => this.#producer.write(batches))
+    // In its own turn of the loop: what the answers of this one set going leaves in one request, and requests are what a turn costs.
+    this.#commit = new GroupCommit((batches) => this.#producer.write(batches), { ...commitClock, defer: setImmediate })
     this.#asking = new Link(options)
   }
 
