@@ -22,10 +22,6 @@ export class Performers {
     return this.#running
   }
 
-  get waiting(): number {
-    return this.#waiting.length
-  }
-
   /** Whether it has begun, was given up, or waits for a free place. */
   has(key: string): boolean {
     return this.#begun.has(key)
