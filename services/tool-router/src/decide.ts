@@ -1,4 +1,4 @@
-import type { EffectClass } from "@reins/events"
+import { type EffectClass, toolsTopic } from "@reins/events"
 import type { Intent, SessionDraft, ToolDraft, View } from "@reins/runtime"
 import { type AwaitingTools, type Call, type Known, type Session, sha256Hex, type ToolCall, type ToolResult } from "@reins/session"
 import type { RouterLimits } from "./config.ts"
@@ -6,6 +6,12 @@ import { resultFault } from "./result.ts"
 import { argumentsFault } from "./validate-arguments.ts"
 
 type Say = Intent
+
+/**
+ * How long after its deadline a tool topic still vouches for an attempt. A deadline takes less than half of the topic's retention (design
+ * rule 13), so what the attempt left there stands at least for the other half of it; less a minute, since brokers' clocks differ.
+ */
+const vouchedMs = Number(toolsTopic.config["retention.ms"]) / 2 - 60_000
 
 /** What the model asked for: validated, charged, routed, timed out, closed. Pure; runs no tool. */
 export function decide(view: View, limits: RouterLimits): readonly Say[] {
@@ -112,6 +118,18 @@ function follow(view: View, session: AwaitingTools, call: Call, limits: RouterLi
           outcomeUnknown(
             call,
             `${call.tool} did not finish within its time, and it had begun: nobody can say whether it took effect. It is not run again.`,
+          ),
+        ),
+      ]
+    // A session that was parked that long: its claim may have gone with the topic's retention, and the cancel found only what is left.
+    // The cancel has been read back, so log time is at least that of its append.
+    if (view.now > state.deadlineAt + vouchedMs)
+      return [
+        onSession(
+          `close/${id}`,
+          outcomeUnknown(
+            call,
+            `${call.tool} gave no result within its time, and that is so long ago that nobody can say any more whether it had begun. It is not run again.`,
           ),
         ),
       ]

@@ -1,10 +1,10 @@
 import assert from "node:assert/strict"
 import { describe, it } from "node:test"
-import type { EffectClass } from "@reins/events"
+import { type EffectClass, toolsTopic } from "@reins/events"
 import type { Draft, Intent } from "@reins/runtime"
 import { type Sight, saidIn, viewOf } from "@reins/runtime/testing"
 import { allDone, sha256Hex } from "@reins/session"
-import { agent, given, type Story, tool, toolUse } from "@reins/session/testing"
+import { agent, given, type Story, tool, toolFact, toolUse } from "@reins/session/testing"
 import { defaultRouterLimits } from "../src/config.ts"
 import { decide } from "../src/decide.ts"
 
@@ -508,6 +508,45 @@ describe("a deadline", () => {
         story.wait(500)
         says({ type: "tool-call.dispatched", attempt: 2 })(router()(story))
       })
+  })
+
+  it("that passed longer ago than its topic remembers proves nothing by a cancel: nobody can say, and it is not run again", () => {
+    const halfRetentionMs = Number(toolsTopic.config["retention.ms"]) / 2
+    const longAfter = (ms: number) => (story: Story) => {
+      const { state } = story.call("toolu_0")
+      assert.ok(state.is === "dispatched")
+      return router({ now: state.deadlineAt + ms })(story)
+    }
+    for (const effect of ["queryable", "unsafe"] as const) {
+      const decided = (story: Story) => called([toolOf[effect], {}])(story).dispatched("toolu_0")
+      // All that retention has left: nothing; the cancel; a late copy of the dispatch, without its claim.
+      given(decided)
+        .when(longAfter(halfRetentionMs))
+        .then(says({ type: "tool-call.cancelled" }))
+      for (const left of [
+        (story: Story) =>
+          decided(story).tellTools(
+            "http",
+            toolFact("tool-call.cancelled", { eventId: "evt_cancel", sessionId: story.sessionId, toolUseId: "toolu_0", attempt: 1 }),
+          ),
+        (story: Story) => decided(story).sent("toolu_0").cancelled("toolu_0"),
+      ]) {
+        given(left)
+          .when(longAfter(halfRetentionMs))
+          .then((intents, story) => {
+            says({ type: "tool-call.outcome-unknown", toolUseId: "toolu_0", attempt: 1 })(intents)
+            assertAccepted(story, intents)
+            quiet(router()(story))
+          })
+        given(left)
+          .when(longAfter(halfRetentionMs - 120_000))
+          .then(says({ type: "tool-call.timed-out", effect: "none" }))
+      }
+      // A result that is still there is one, however old.
+      given((story) => decided(story).sent("toolu_0").claimed("toolu_0").finished("toolu_0"))
+        .when(longAfter(2 * halfRetentionMs))
+        .then(says({ type: "tool-call.completed" }))
+    }
   })
 
   it("with the cancel after a claim: nobody can say, and it is not run again", () => {
