@@ -31,6 +31,7 @@ export const faultKinds = [
   "tool-break",
   "tool-slow",
   "tool-hang",
+  "tool-orphaned",
 ] as const
 export type FaultKind = (typeof faultKinds)[number]
 

@@ -25,6 +25,7 @@ export interface Network {
   readonly random: Random
   readonly faults: Faults
   readonly absenceGraceMs: number
+  readonly sessionTimeoutMs: number
   /** Tells the oracle what the log took, at the moment at which it stands. */
   landed(batches: Batches, outcomes: readonly WriteOutcome[]): void
   committed(group: string, commits: readonly Commit[]): void
@@ -121,7 +122,7 @@ export class NetworkedLog implements Log {
           const size = random.chance(0.5) ? records.length : random.int(1, 8)
           await this.#life.sleep(random.int(0, 3) + this.#network.extraDelayMs(topic))
           if (terms.get(partition) !== term) return
-          await options.records(topic, partition, records.slice(at, at + size))
+          await this.#handled(following, options.records(topic, partition, records.slice(at, at + size)))
           at += size
         }
       },
@@ -140,6 +141,24 @@ export class NetworkedLog implements Log {
       },
       stop: () => following.stop(),
     }
+  }
+
+  /**
+   * Waits until what was handed over is dealt with. Kafka's clients send their heartbeats between batches: a member that is held up by one
+   * for longer than the session timeout is expelled, though it lives, and joins again when it is let go.
+   */
+  async #handled(following: Following, handling: void | Promise<void>): Promise<void> {
+    if (handling === undefined) return
+    // The members of a local group can be told so; the port has no word for it.
+    const member = following as Following & { expel(): void; thaw(): void }
+    let expelled = false
+    const cancel = this.#life.after(this.#network.sessionTimeoutMs, () => {
+      expelled = true
+      member.expel()
+    })
+    await handling
+    cancel()
+    if (expelled) member.thaw()
   }
 
   async members(group: string): Promise<ReadonlySet<string> | null> {

@@ -38,6 +38,8 @@ export interface ToolWorld {
   readonly pace: number
   /** A worker calls a tool; `kit`: by our kit. */
   began(job: Omit<Effect, "at" | "applied" | "key" | "input">, kit: boolean): void
+  /** The process that called a tool dies a moment after its request has left. */
+  orphaned(life: Life): void
   happened(effect: Effect): void
 }
 
@@ -149,14 +151,18 @@ export class Tools {
     const { time, random, faults, pace } = this.#world
     this.#world.began({ ...job, instance: life.instance }, kit)
     const question = this.#questions.get(job.key) ?? 0
-    const before = faults.strikes("tool-slow", 0.3) ? random.int(500, 15_000) : random.int(1, 60 * pace)
+    // The worst moment to die: the request is on its way and is carried out long after somebody else has taken the call over.
+    const orphaned = faults.strikes("tool-orphaned", 0.08)
+    const slow = faults.strikes("tool-slow", 0.3) || orphaned
+    const before = slow ? random.int(500, 15_000) : random.int(1, 60 * pace)
     const after = faults.strikes("tool-slow", 0.2) ? random.int(500, 6000) : random.int(1, 60 * pace)
-    const throws = faults.strikes("tool-throw", 0.3)
+    const throws = !orphaned && faults.strikes("tool-throw", 0.3)
     const breaks = !throws && faults.strikes("tool-break", 0.15)
-    const hangs = !throws && !breaks && faults.strikes("tool-hang", 0.15)
+    const hangs = !orphaned && !throws && !breaks && faults.strikes("tool-hang", 0.15)
     const begins = !hangs || random.chance(0.5)
-    const leaves = random.chance(0.5)
+    const leaves = random.chance(0.5) || orphaned
     const heeds = random.chance(0.6)
+    if (orphaned) this.#world.orphaned(life)
     return new Promise((resolve, reject) => {
       let stopped = false
       if (heeds) {

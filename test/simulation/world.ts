@@ -135,6 +135,7 @@ class World implements Network {
   readonly random: Random
   readonly faults: Faults
   readonly absenceGraceMs: number
+  readonly sessionTimeoutMs: number
   readonly #options: WorldOptions
   readonly #equipment: Equipment
   readonly #deployment: Deployment
@@ -144,7 +145,6 @@ class World implements Network {
   readonly #model: SimulatedModel
   readonly #slots: Slot[] = []
   readonly #partitions: number
-  readonly #sessionTimeoutMs: number
   readonly #modelDeadlineMs: number
   /** How long the faults last. */
   readonly #troubleMs: number
@@ -166,7 +166,7 @@ class World implements Network {
     if (options.forgetEvery !== undefined) this.faults.stop()
     this.#deployment = options.deployment ?? draw.pick(Object.keys(deployments) as Deployment[])
     this.#partitions = draw.int(2, 4)
-    this.#sessionTimeoutMs = draw.int(1500, 6000)
+    this.sessionTimeoutMs = draw.int(1500, 6000)
     // A member that lives may be off the list for less than the grace time.
     this.absenceGraceMs = draw.pick([0, 3000, 6000])
     this.#modelDeadlineMs = draw.pick([12_000, 45_000])
@@ -189,10 +189,17 @@ class World implements Network {
     })
     const oracle = this.#oracle
     const pace = draw.pick([1, 6, 25, 60])
+    const deaths = root.fork("deaths")
     const forked = (purpose: string) => ({ time: this.time, random: root.fork(purpose), faults: this.faults, pace })
     this.#tools = new Tools({
       ...forked("tools"),
       began: (job, kit) => oracle.began(job, kit),
+      orphaned: (life) => {
+        this.time.after(deaths.int(1, 40), () => {
+          const orphan = this.#slots.find(({ running }) => running?.life === life)?.running
+          if (orphan !== undefined) this.#kill(orphan)
+        })
+      },
       happened: (effect) => oracle.happened(effect),
     })
     this.#model = new SimulatedModel({
@@ -422,7 +429,7 @@ class World implements Network {
     slot.running = undefined
     this.#oracle.tell?.(`KILL ${life.instance}`)
     this.#oracle.died(life.instance)
-    this.time.after(this.#sessionTimeoutMs, () => client.expire())
+    this.time.after(this.sessionTimeoutMs, () => client.expire())
     if (!slot.passing) this.time.after(this.random.int(10, 1500), () => this.#start(slot))
   }
 
@@ -448,7 +455,7 @@ class World implements Network {
     this.#oracle.tell?.(`PAUSE ${life.instance} for ${ms} ms`)
     life.pause()
     client.pause()
-    if (ms > this.#sessionTimeoutMs) this.time.after(this.#sessionTimeoutMs, () => client.expire())
+    if (ms > this.sessionTimeoutMs) this.time.after(this.sessionTimeoutMs, () => client.expire())
     this.time.after(ms, () => this.#resume(running))
   }
 
@@ -521,8 +528,8 @@ class World implements Network {
       this.#pause(running, own.int(least, most))
       return true
     }
-    every("pause", 900, (own) => pause(own, 20, this.#sessionTimeoutMs - 100))
-    every("zombie", 2500, (own) => pause(own, this.#sessionTimeoutMs + 50, this.#sessionTimeoutMs * 3))
+    every("pause", 900, (own) => pause(own, 20, this.sessionTimeoutMs - 100))
+    every("zombie", 2500, (own) => pause(own, this.sessionTimeoutMs + 50, this.sessionTimeoutMs * 3))
     every("drain", 1800, (own) => {
       const running = someone(own)
       if (running === undefined || running.leaving) return false
@@ -596,7 +603,7 @@ class World implements Network {
   #peace(): void {
     this.#oracle.tell?.("--- the faults stop")
     this.faults.stop()
-    this.#oracle.peace(this.#sessionTimeoutMs + this.absenceGraceMs + recoveryMarginMs)
+    this.#oracle.peace(this.sessionTimeoutMs + this.absenceGraceMs + recoveryMarginMs)
     this.#slow.clear()
     this.#hiddenUntil.clear()
     for (const { running } of this.#slots) if (running !== undefined) this.#resume(running)
