@@ -5,13 +5,16 @@ import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "nod
 import { basename, dirname, join } from "node:path"
 import { fileURLToPath } from "node:url"
 import {
+  agentsTopic,
   avroOf,
   commandsTopic,
   type Definition,
   deadLettersTopic,
   declarationsTopic,
   definitions,
+  deltasTopic,
   type Family,
+  keysTopic,
   sessionsTopic,
   type Topic,
   toolsTopic,
@@ -115,6 +118,9 @@ const chapters: readonly Chapter[] = [
   { title: "Facts of the session log", family: "sessions", topic: sessionsTopic },
   { title: "Facts on the topic of a tool backend", family: "tools", topic: toolsTopic },
   { title: "Tool declarations", family: "declarations", topic: declarationsTopic },
+  { title: "Agents and environments", family: "agents", topic: agentsTopic },
+  { title: "API keys", family: "keys", topic: keysTopic },
+  { title: "Previews", family: "deltas", topic: deltasTopic },
 ]
 
 function catalogue(): string {
@@ -149,7 +155,7 @@ function chapterText({ title, family, topic }: Chapter): string {
 function eventText(definition: Definition): string {
   const { type, example, recordName } = definition
   const fields = (avroOf(definition) as { fields: readonly { name: string; type: unknown }[] }).fields.filter(
-    ({ name }) => !envelopeNames.has(name) || definition.family === "commands" || definition.family === "declarations",
+    ({ name }) => !envelopeNames.has(name) || ["commands", "declarations", "agents", "keys", "deltas"].includes(definition.family),
   )
   return [
     `### \`${type}\` (${definition.family})\n`,

@@ -74,6 +74,9 @@ const readAs: Readonly<Record<Family, readonly string[]>> = {
   sessions: ["sessions"],
   tools: ["tools", "tools.any"],
   declarations: ["declarations"],
+  agents: ["agents"],
+  keys: ["keys"],
+  deltas: ["deltas"],
 }
 
 /** The families in which a service may speak: a worker never writes to `sessions`. */

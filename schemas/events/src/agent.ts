@@ -1,6 +1,12 @@
 import { z } from "zod"
 import { count, durationMs, effectClass, json } from "./fields.ts"
 
+export const permission = z.enum(["always_allow", "always_ask"])
+export const onUnknown = z.enum(["tell", "hold"])
+
+/** The backend whose calls the session's client runs itself: they are held for its results, never dispatched. */
+export const clientBackend = "client"
+
 /** A tool as resolved into `session.started`: a session never depends on a later edit or on a worker that is gone. */
 export const tool = z.object({
   name: z.string(),
@@ -19,6 +25,12 @@ export const tool = z.object({
   claims: z.boolean(),
   /** How dispatches to this backend are written. */
   encoding: z.enum(["avro", "json"]),
+  /** `always_ask`: each call is held until someone allows it. Null: always allowed. */
+  permission: permission.nullish(),
+  /** What happens when nobody can say whether a call took effect: the model is told (null), or the call is held for a person. */
+  onUnknown: onUnknown.nullish(),
+  /** The MCP server under which the API shows it. */
+  server: z.string().nullish(),
 })
 export type Tool = z.infer<typeof tool>
 

@@ -1,4 +1,6 @@
 import { z } from "zod"
+import { onUnknown, permission } from "./agent.ts"
+import { decision } from "./approval-given.ts"
 import { command } from "./define.ts"
 import { effectClass, json } from "./fields.ts"
 
@@ -9,7 +11,16 @@ import { effectClass, json } from "./fields.ts"
 export const sessionStart = command({
   type: "session.start",
   meaning: "Begin a session with this agent and, if given, this first input.",
-  fields: { agent: json(), input: json().nullish() },
+  fields: {
+    agent: json(),
+    input: json().nullish(),
+    /** Whose session it is; who may write to this topic may say so. */
+    tenant: z.string().min(1).max(200).nullish(),
+    title: z.string().max(2000).nullish(),
+    metadata: json().nullish(),
+    environmentId: z.string().max(200).nullish(),
+    profile: json().nullish(),
+  },
   example: {
     agent: '{"name":"support","model":"claude-sonnet-5-5","tools":[{"name":"add","backend":"function"}]}',
     input: '[{"type":"text","text":"Where is order 17?"}]',
@@ -25,8 +36,45 @@ export const sessionInterrupt = command({ type: "session.interrupt", meaning: "S
 export const sessionEnd = command({ type: "session.end", meaning: "End a session for good.", fields: {}, example: {} })
 export const sessionResume = command({ type: "session.resume", meaning: "Let a parked session go on.", fields: {}, example: {} })
 
+export const approvalGive = command({
+  type: "approval.give",
+  meaning: "Allow or deny a held call.",
+  fields: {
+    toolUseId: z.string().min(1).max(200),
+    decision,
+    message: z.string().max(20_000).nullish(),
+    /** What was decided on, as `tool-call.held` says it; where given, it has to be what is held. */
+    argumentsHash: z.string().nullish(),
+  },
+  example: { toolUseId: "toolu_1", decision: "allow" },
+})
+export const resultGive = command({
+  type: "result.give",
+  meaning: "Give the result of a call that is held for its client, or of one whose outcome nobody knew.",
+  fields: { toolUseId: z.string().min(1).max(200), content: json().nullish(), isError: z.boolean().nullish() },
+  example: { toolUseId: "toolu_1", content: '[{"type":"text","text":"sunny, 21 degrees"}]' },
+})
+export const sessionUpdate = command({
+  type: "session.update",
+  meaning: "Change a session's title, metadata or tools.",
+  fields: {
+    /** `title`, `metadata` and `profile`, each whole where it is to change. */
+    changes: json().nullish(),
+    /** `tools` and `toolsets` as in an agent, whole. */
+    agent: json().nullish(),
+  },
+  example: { changes: '{"title":"Order 17"}' },
+})
+export const sessionArchive = command({
+  type: "session.archive",
+  meaning: "Close a session for good and keep it for reading.",
+  fields: {},
+  example: {},
+})
+export const sessionDelete = command({ type: "session.delete", meaning: "Delete a session.", fields: {}, example: {} })
+
 /** A tool name as the Messages API takes it. */
-const toolName = z.string().regex(/^[a-zA-Z0-9_-]{1,64}$/, "must match ^[a-zA-Z0-9_-]{1,64}$")
+const toolName = z.string().regex(/^[a-zA-Z0-9_-]{1,128}$/, "must match ^[a-zA-Z0-9_-]{1,128}$")
 const backendName = z.string().regex(/^[a-zA-Z0-9._-]{1,80}$/, "must match ^[a-zA-Z0-9._-]{1,80}$")
 
 /** How an `http` tool is called; `{x}` in the URL takes argument x. */
@@ -51,8 +99,22 @@ export const toolGiven = z.strictObject({
   inputSchema: z.record(z.string(), z.unknown()).optional(),
   sideEffects: z.string().max(2000).optional(),
   http: httpSettings.optional(),
+  permission: permission.optional(),
+  onUnknown: onUnknown.optional(),
 })
 export type ToolGiven = z.infer<typeof toolGiven>
+
+const toolSetting = { enabled: z.boolean().optional(), permission: permission.optional(), onUnknown: onUnknown.optional() }
+
+/** All tools that the workers of a backend have declared, shown to API clients as an MCP server of this name. */
+export const toolsetGiven = z.strictObject({
+  backend: backendName,
+  server: z.string().min(1).max(255),
+  ...toolSetting,
+  /** Settings of single tools, which win. */
+  tools: z.record(z.string().max(128), z.strictObject(toolSetting)).default({}),
+})
+export type ToolsetGiven = z.infer<typeof toolsetGiven>
 
 /** The agent of a `session.start`, as a person writes it in JSON or YAML. */
 export const agentGiven = z.strictObject({
@@ -61,6 +123,7 @@ export const agentGiven = z.strictObject({
   system: z.union([z.string(), z.array(z.record(z.string(), z.unknown()))]).optional(),
   maxTokens: z.int().min(1).max(1_000_000).default(4096),
   tools: z.array(toolGiven).max(500).default([]),
+  toolsets: z.array(toolsetGiven).max(20).default([]),
   params: z.record(z.string(), z.unknown()).default({}),
   limits: z
     .strictObject({

@@ -76,8 +76,45 @@ export const deadLettersTopic: Topic = {
   config: { "retention.ms": String(30 * day), ...appendTime },
 }
 
+export const agentsTopic: Topic = {
+  suffix: "agents",
+  key: "id/recordId, unique for every physical append",
+  partitionedBy: "the one partition",
+  cleanup: "compact",
+  holds: "agents with all their versions, and environments",
+  coPartitioned: false,
+  config: { ...appendTime },
+}
+/** Apart from the agents, so that who may read those need not see the hashes. */
+export const keysTopic: Topic = {
+  suffix: "keys",
+  key: "id/recordId, unique for every physical append",
+  partitionedBy: "the one partition",
+  cleanup: "compact",
+  holds: "API keys, hashed",
+  coPartitioned: false,
+  config: { ...appendTime },
+}
+export const deltasTopic: Topic = {
+  suffix: "deltas",
+  key: "sessionId",
+  partitionedBy: "murmur2(sessionId)",
+  cleanup: "delete",
+  holds: "previews of answers that are still being written; never part of the truth",
+  coPartitioned: true,
+  config: { "retention.ms": "600000", "segment.ms": "600000", ...appendTime },
+}
+
 /** Every topic that exists without a backend. */
-export const fixedTopics: readonly Topic[] = [commandsTopic, sessionsTopic, declarationsTopic, deadLettersTopic]
+export const fixedTopics: readonly Topic[] = [
+  commandsTopic,
+  sessionsTopic,
+  deltasTopic,
+  declarationsTopic,
+  agentsTopic,
+  keysTopic,
+  deadLettersTopic,
+]
 
 /** The backends that Reins ships; their topics are created with the fixed ones. */
 export const shippedBackends: readonly string[] = ["http", "function"]
@@ -89,6 +126,9 @@ export interface TopicNames {
   readonly sessions: string
   readonly declarations: string
   readonly deadLetters: string
+  readonly agents: string
+  readonly keys: string
+  readonly deltas: string
   tools(backend: string): string
   /** The backend of a `tools.*` topic, or null for any other. */
   backendOf(topic: string): string | null
@@ -102,6 +142,9 @@ export function topicNames(prefix: string): TopicNames {
     sessions: `${prefix}.${sessionsTopic.suffix}`,
     declarations: `${prefix}.${declarationsTopic.suffix}`,
     deadLetters: `${prefix}.${deadLettersTopic.suffix}`,
+    agents: `${prefix}.${agentsTopic.suffix}`,
+    keys: `${prefix}.${keysTopic.suffix}`,
+    deltas: `${prefix}.${deltasTopic.suffix}`,
     tools: (backend) => toolsPrefix + backend,
     backendOf: (topic) => (topic.startsWith(toolsPrefix) ? topic.slice(toolsPrefix.length) : null),
   }

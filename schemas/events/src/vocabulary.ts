@@ -1,23 +1,42 @@
 import type { z } from "zod"
+import { approvalGiven } from "./approval-given.ts"
 import { commandRejected } from "./command-rejected.ts"
-import { messageSend, sessionEnd, sessionInterrupt, sessionResume, sessionStart } from "./commands.ts"
+import {
+  approvalGive,
+  messageSend,
+  resultGive,
+  sessionArchive,
+  sessionDelete,
+  sessionEnd,
+  sessionInterrupt,
+  sessionResume,
+  sessionStart,
+  sessionUpdate,
+} from "./commands.ts"
 import type { Definition } from "./define.ts"
+import { agentSaved, environmentSaved, keySaved } from "./directory-facts.ts"
 import { interruptReceived } from "./interrupt-received.ts"
 import { messageReceived } from "./message-received.ts"
 import { modelFailed } from "./model-failed.ts"
+import { modelPreviewed } from "./model-previewed.ts"
 import { modelRequested } from "./model-requested.ts"
 import { modelResponded } from "./model-responded.ts"
+import { resultReceived } from "./result-received.ts"
+import { sessionArchived } from "./session-archived.ts"
+import { sessionDeleted } from "./session-deleted.ts"
 import { sessionEnded } from "./session-ended.ts"
 import { sessionIdled } from "./session-idled.ts"
 import { sessionParked } from "./session-parked.ts"
 import { sessionResumed } from "./session-resumed.ts"
 import { sessionStarted } from "./session-started.ts"
+import { sessionUpdated } from "./session-updated.ts"
 import { toolCancelled } from "./tool-call-cancelled.ts"
 import { toolClaimed } from "./tool-call-claimed.ts"
 import { toolCallCompleted } from "./tool-call-completed.ts"
 import { toolCallDispatched, toolDispatched } from "./tool-call-dispatched.ts"
 import { toolCallFailed } from "./tool-call-failed.ts"
 import { toolFinished } from "./tool-call-finished.ts"
+import { toolCallHeld } from "./tool-call-held.ts"
 import { toolCallOutcomeUnknown } from "./tool-call-outcome-unknown.ts"
 import { toolProgressed } from "./tool-call-progressed.ts"
 import { toolCallRefused } from "./tool-call-refused.ts"
@@ -33,6 +52,9 @@ export const sessionFacts = [
   modelResponded,
   modelFailed,
   toolCallRefused,
+  toolCallHeld,
+  approvalGiven,
+  resultReceived,
   toolCallDispatched,
   toolCallCompleted,
   toolCallFailed,
@@ -41,17 +63,40 @@ export const sessionFacts = [
   sessionIdled,
   sessionParked,
   sessionResumed,
+  sessionUpdated,
   sessionEnded,
+  sessionArchived,
+  sessionDeleted,
   commandRejected,
 ] as const
 
 /** Every fact on the topic of a tool backend. */
 export const toolFacts = [toolDispatched, toolClaimed, toolProgressed, toolFinished, toolCancelled] as const
 
-export const commands = [sessionStart, messageSend, sessionInterrupt, sessionEnd, sessionResume] as const
+export const commands = [
+  sessionStart,
+  messageSend,
+  sessionInterrupt,
+  approvalGive,
+  resultGive,
+  sessionUpdate,
+  sessionResume,
+  sessionEnd,
+  sessionArchive,
+  sessionDelete,
+] as const
 
 /** Everything that has an Avro schema. */
-export const definitions: readonly Definition[] = [...sessionFacts, ...toolFacts, ...commands, toolDeclared]
+export const definitions: readonly Definition[] = [
+  ...sessionFacts,
+  ...toolFacts,
+  ...commands,
+  toolDeclared,
+  agentSaved,
+  environmentSaved,
+  keySaved,
+  modelPreviewed,
+]
 
 type Said<D> = D extends { readonly type: infer T; readonly schema: infer S extends z.ZodObject }
   ? z.infer<S> & { readonly type: T }

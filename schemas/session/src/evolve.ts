@@ -1,7 +1,31 @@
-import { type Agent, canonicalJson, type IdleReason, isDeeperThan, type SessionEvent, type SessionEventOf } from "@reins/events"
+import {
+  type Agent,
+  canonicalJson,
+  type HeldReason,
+  type IdleReason,
+  isDeeperThan,
+  type SessionEvent,
+  type SessionEventOf,
+} from "@reins/events"
+import { awaits, holdOf } from "./admission.ts"
 import { hear, heard, noCommands } from "./command-ids.ts"
 import { digestOf, say, type Utterance } from "./conversation.ts"
-import type { Absent, Call, Ended, Idle, Known, ModelAttempt, Parked, Position, Running, Session, Step } from "./session.ts"
+import { sha256Hex } from "./digest.ts"
+import type {
+  Absent,
+  Call,
+  Deleted,
+  Ended,
+  Idle,
+  Known,
+  ModelAttempt,
+  Parked,
+  Position,
+  Profile,
+  Running,
+  Session,
+  Step,
+} from "./session.ts"
 
 /**
  * The fold. Pure and total: the same records in the same order give the same session in every build and instance.
@@ -23,7 +47,9 @@ export function evolve(session: Session, event: SessionEvent, at: Position): Ste
     case "absent":
       return fromAbsent(session, event, at)
     case "ended":
-      return fromEnded(session, event)
+      return fromEnded(session, event, at)
+    case "deleted":
+      return refuse(session, event)
     case "parked":
       return fromParked(session, event, at)
     case "idle":
@@ -79,8 +105,15 @@ function fromAbsent(session: Absent, event: SessionEvent, at: Position): Step {
     usage: { inputTokens: 0, outputTokens: 0, cacheReadTokens: 0, cacheWriteTokens: 0 },
     limitReached: false,
     breach: breachOfStart(event.agent, event.input),
+    profile: profileOf(event),
   }
   return accept(idle)
+}
+
+function profileOf(event: SessionEventOf<"session.started">): Profile | null {
+  const { title = null, metadata = null, environmentId = null, profile = null } = event
+  if (title === null && metadata === null && environmentId === null && profile === null) return null
+  return { title, metadata: metadata ?? "{}", environmentId, agent: profile }
 }
 
 /** What makes a session that cannot be asked about anything, or null. Intake says no such thing; the log may hold what others wrote. */
@@ -115,9 +148,24 @@ function isObject(value: unknown): boolean {
   return typeof value === "object" && value !== null && !Array.isArray(value)
 }
 
-function fromEnded(session: Ended, event: SessionEvent): Step {
-  if (event.type === "command.rejected") return accept({ ...session, commands: hear(session.commands, event.commandId) })
-  return refuse(session, event)
+function fromEnded(session: Ended, event: SessionEvent, at: Position): Step {
+  switch (event.type) {
+    case "session.updated":
+      return updated(session, event, at)
+    case "session.archived": {
+      const commands = hear(session.commands, event.commandId)
+      return accept(session.archivedAt === undefined ? { ...session, commands, archivedAt: at.timestamp } : { ...session, commands })
+    }
+    case "session.deleted":
+      return accept(deleted(session, event.commandId, at))
+    // What comes too late for a call is answered as everywhere: it is heard, and changes nothing.
+    case "approval.given":
+    case "result.received":
+    case "command.rejected":
+      return accept({ ...session, commands: hear(session.commands, event.commandId) })
+    default:
+      return refuse(session, event)
+  }
 }
 
 function fromParked(session: Parked, event: SessionEvent, at: Position): Step {
@@ -142,6 +190,14 @@ function fromParked(session: Parked, event: SessionEvent, at: Position): Step {
       const before = interrupted({ ...session.before, ...knownOf(session) }, event.commandId, at)
       return accept({ ...knownOf(before), phase: "parked", code: session.code, message: session.message, before })
     }
+    case "session.archived":
+      return accept({ ...ended(session, event.commandId, at), archivedAt: at.timestamp })
+    case "session.deleted":
+      return accept(deleted(session, event.commandId, at))
+    case "session.updated":
+      return updated(session, event, at)
+    case "approval.given":
+    case "result.received":
     case "command.rejected":
       return accept({ ...stamped(session, at), commands: hear(session.commands, event.commandId) })
     default:
@@ -162,6 +218,15 @@ function fromRunning(session: Running, event: SessionEvent, at: Position): Step 
       return accept(interrupted(session, event.commandId, at))
     case "session.ended":
       return accept(ended(session, event.commandId, at))
+    case "session.archived":
+      return accept({ ...ended(session, event.commandId, at), archivedAt: at.timestamp })
+    case "session.deleted":
+      return accept(deleted(session, event.commandId, at))
+    case "session.updated":
+      return updated(session, event, at)
+    case "approval.given":
+    case "result.received":
+      return answered(session, event, at)
     case "session.resumed":
     case "command.rejected":
       return accept({ ...stamped(session, at), commands: hear(session.commands, event.commandId) })
@@ -174,6 +239,7 @@ function fromRunning(session: Running, event: SessionEvent, at: Position): Step 
     case "model.failed":
       return modelFailed(session, event, at)
     case "tool-call.refused":
+    case "tool-call.held":
     case "tool-call.dispatched":
     case "tool-call.completed":
     case "tool-call.failed":
@@ -192,43 +258,26 @@ function stamped<K extends Known>(known: K, at: Position): K {
   return { ...known, changedAt: at.timestamp }
 }
 
-/** The parts of a running session that outlive its phase. */
-function knownOf(session: Running | Parked): Known {
-  const {
-    sessionId,
-    tenant,
-    agent,
-    startedAt,
-    changedAt,
-    commands,
-    traceparent,
-    conversation,
-    queued,
-    calls,
-    response,
-    turns,
-    toolCalls,
-    usage,
-    limitReached,
-    breach,
-  } = session
+/** The parts of a session that outlive its phase, written out: every state of one shape is what keeps the fold fast. */
+function knownOf(session: Known): Known {
   return {
-    sessionId,
-    tenant,
-    agent,
-    startedAt,
-    changedAt,
-    commands,
-    traceparent,
-    conversation,
-    queued,
-    calls,
-    response,
-    turns,
-    toolCalls,
-    usage,
-    limitReached,
-    breach,
+    sessionId: session.sessionId,
+    tenant: session.tenant,
+    agent: session.agent,
+    startedAt: session.startedAt,
+    changedAt: session.changedAt,
+    commands: session.commands,
+    traceparent: session.traceparent,
+    conversation: session.conversation,
+    queued: session.queued,
+    calls: session.calls,
+    response: session.response,
+    turns: session.turns,
+    toolCalls: session.toolCalls,
+    usage: session.usage,
+    limitReached: session.limitReached,
+    breach: session.breach,
+    profile: session.profile,
   }
 }
 
@@ -248,10 +297,13 @@ function heardMessage(
 /** What a call that an interrupt or an end closes is answered with: whether it may have run is known from whether it was dispatched. */
 function closed(call: Call): Call {
   if (call.state.is === "done") return call
+  const atClient = call.state.is === "held" && call.state.reason === "client"
   const ran = call.state.is === "dispatched" || call.attempt > 0
-  const content = ran
-    ? "Interrupted. The call had been dispatched and may have run; its outcome is unknown."
-    : "Interrupted before it was dispatched. It was not run."
+  const content = atClient
+    ? "Interrupted while it waited for its client. It may have run; its outcome is unknown."
+    : ran
+      ? "Interrupted. The call had been dispatched and may have run; its outcome is unknown."
+      : "Interrupted before it was dispatched. It was not run."
   return { ...call, state: { is: "done", content: JSON.stringify(content), isError: true } }
 }
 
@@ -277,6 +329,77 @@ function ended(session: Running | Parked, commandId: string, at: Position): Ende
     commands: hear(session.commands, commandId),
     changedAt: at.timestamp,
   }
+}
+
+function deleted(session: Known, commandId: string, at: Position): Deleted {
+  return {
+    phase: "deleted",
+    sessionId: session.sessionId,
+    tenant: session.tenant,
+    deletedAt: at.timestamp,
+    commands: hear(session.commands, commandId),
+  }
+}
+
+/** The changes of `session.updated`; what is none of them says nothing. */
+interface Changes {
+  readonly title?: unknown
+  readonly metadata?: unknown
+  readonly profile?: unknown
+}
+
+function updated<S extends Running | Parked | Ended>(session: S, event: SessionEventOf<"session.updated">, at: Position): Step {
+  const given = parsed(event.changes)
+  const changes: Changes = isObject(given) ? (given as Changes) : {}
+  const before = session.profile ?? { title: null, metadata: "{}", environmentId: null, agent: null }
+  const profile: Profile = {
+    title: typeof changes.title === "string" || changes.title === null ? changes.title : before.title,
+    metadata: isObject(changes.metadata) ? canonicalJson(changes.metadata) : before.metadata,
+    environmentId: before.environmentId,
+    agent: isObject(changes.profile) ? canonicalJson(changes.profile) : before.agent,
+  }
+  const next = { ...stamped(session, at), commands: hear(session.commands, event.commandId), profile }
+  // A turn goes on with the tools that it began with.
+  if (event.tools === null || session.phase !== "idle" || session.wake) return accept(next)
+  const tools = toolsOf(event.tools)
+  return accept(tools === null ? next : { ...next, agent: { ...session.agent, tools } })
+}
+
+function toolsOf(json: string): Agent["tools"] | null {
+  const tools = parsed(json)
+  if (!Array.isArray(tools)) return null
+  const agent = tools as Agent["tools"]
+  const usable = agent.every(
+    (tool) => typeof tool?.name === "string" && typeof tool.inputSchema === "string" && isObject(parsed(tool.inputSchema)),
+  )
+  return usable ? agent : null
+}
+
+/** What someone said about a held call. Where it is no longer held as it was, it is heard and changes nothing (B13, B14). */
+function answered(session: Running, event: SessionEventOf<"approval.given" | "result.received">, at: Position): Step {
+  const heardIt = { ...stamped(session, at), commands: hear(session.commands, event.commandId) }
+  if (session.phase !== "awaiting-tools") return accept(heardIt)
+  const index = session.calls.findIndex((call) => call.toolUseId === event.toolUseId)
+  const call = session.calls[index]
+  const next = call === undefined ? null : answeredCall(session, call, event)
+  if (next === null) return accept(heardIt)
+  return accept({ ...knownOf(heardIt), phase: "awaiting-tools", calls: session.calls.with(index, next) })
+}
+
+/** The call after its answer, or null where that is no answer to it. */
+function answeredCall(session: Known, call: Call, event: SessionEventOf<"approval.given" | "result.received">): Call | null {
+  const waitsFor = awaits(session, call)
+  // E5: of another hold of the same call it is no answer.
+  if (waitsFor === null || event.causedBy !== holdOf(session, call)) return null
+  if (event.type === "result.received") {
+    return waitsFor === "approval" ? null : { ...call, state: { is: "done", content: event.content, isError: event.isError } }
+  }
+  // One allow permits what was shown, and nothing else.
+  if (waitsFor === "client" || event.argumentsHash !== sha256Hex(call.input)) return null
+  if (event.decision === "allow") return { ...call, approval: event.eventId, state: { is: "wanted", notBefore: 0 } }
+  const said =
+    waitsFor === "outcome_unknown" && call.state.is === "held" ? call.state.message : `Permission to use ${call.tool} has been denied.`
+  return { ...call, state: { is: "done", content: JSON.stringify(event.message ?? said ?? ""), isError: true } }
 }
 
 function parked(session: Running, event: SessionEventOf<"session.parked">, at: Position): Step {
@@ -457,6 +580,7 @@ function modelFailed(session: Running, event: SessionEventOf<"model.failed">, at
 
 type CallEvent = SessionEventOf<
   | "tool-call.refused"
+  | "tool-call.held"
   | "tool-call.dispatched"
   | "tool-call.completed"
   | "tool-call.failed"
@@ -472,9 +596,12 @@ function onCall(session: Running, event: CallEvent, at: Position): Step {
   const next = callAfter(session, call, event, at)
   if (next === null) return refuse(session, event)
   const calls = session.calls.with(index, next)
-  const first = event.type === "tool-call.dispatched" && event.attempt === 1
+  // Charged once: when it first leaves, for a backend or for the client.
+  const first =
+    (event.type === "tool-call.dispatched" && event.attempt === 1) || (event.type === "tool-call.held" && event.reason === "client")
   return accept({
-    ...session,
+    ...knownOf(session),
+    phase: "awaiting-tools",
     calls,
     changedAt: at.timestamp,
     toolCalls: session.toolCalls + (first ? 1 : 0),
@@ -489,6 +616,14 @@ function callAfter(session: Known, call: Call, event: CallEvent, at: Position): 
     // E5
     if (call.state.is !== "wanted" || call.attempt !== 0 || event.causedBy !== session.response) return null
     return done(JSON.stringify(event.message), true)
+  }
+  if (event.type === "tool-call.held") {
+    const unknown = event.reason === "outcome_unknown"
+    const on = unknown ? call.state.is === "dispatched" && event.causedBy === call.state.eventId : event.causedBy === session.response
+    if (!on || (!unknown && call.state.is !== "wanted") || event.attempt !== call.attempt || !isHeldReason(event.reason)) return null
+    const { eventId, reason, argumentsHash, message } = event
+    const { approval: _, ...rest } = call
+    return { ...rest, state: { is: "held", eventId, reason, argumentsHash, message } }
   }
   if (event.type === "tool-call.dispatched") {
     if (call.state.is !== "wanted" || event.attempt !== call.attempt + 1 || event.causedBy !== session.response) return null
@@ -517,16 +652,34 @@ function callAfter(session: Known, call: Call, event: CallEvent, at: Position): 
     case "tool-call.timed-out": {
       if (event.retryAfterMs === null) return done(JSON.stringify(event.message), true)
       const givenUp = event.type === "tool-call.failed" && uncounted.has(event.kind)
-      return { ...call, failures: call.failures + (givenUp ? 0 : 1), state: { is: "wanted", notBefore: at.timestamp + event.retryAfterMs } }
+      // An allow permits one run: it stands only where nothing ran under it.
+      const { approval, ...rest } = call
+      const kept = approval !== undefined && event.effect === "none" ? { approval } : {}
+      return {
+        ...rest,
+        ...kept,
+        failures: call.failures + (givenUp ? 0 : 1),
+        state: { is: "wanted", notBefore: at.timestamp + event.retryAfterMs },
+      }
     }
     default:
       return event satisfies never
   }
 }
 
+function isHeldReason(reason: string): reason is HeldReason {
+  return reason === "approval" || reason === "client" || reason === "outcome_unknown"
+}
+
+/** Every call that is not done is held, and there is one. */
+export function allHeld(calls: readonly Call[]): boolean {
+  return calls.every((call) => call.state.is === "done" || call.state.is === "held") && !allDone(calls)
+}
+
 function idled(session: Running, event: SessionEventOf<"session.idled">, at: Position): Step {
   if (event.turn !== session.turns || !mayIdle(session, event)) return refuse(session, event)
   const reason = event.reason as IdleReason
+  if (session.phase === "awaiting-tools" && reason === "requires_action") return accept({ ...stamped(session, at), waiting: true })
   const idle: Idle = {
     ...knownOf(session),
     phase: "idle",
@@ -548,6 +701,7 @@ function mayIdle(session: Running, { reason, causedBy }: SessionEventOf<"session
         ["retries_exhausted", "model_error", "context_window_exceeded", "limit_reached"].includes(reason)
       )
     case "awaiting-tools":
+      if (reason === "requires_action") return session.waiting !== true && allHeld(session.calls)
       return reason === "limit_reached" && allDone(session.calls)
     case "idle":
       // E5: it names the newest of the messages that it leaves waiting, so that a late copy does not silence what came after.

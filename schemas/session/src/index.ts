@@ -1,19 +1,22 @@
+export { type Asked, awaits, holdOf, type Refusal, refusalOf } from "./admission.ts"
 export { heard } from "./command-ids.ts"
 export { conversationMessages, digestOf, emptyDigest, type Message, say, type Utterance } from "./conversation.ts"
 export { sha256Hex } from "./digest.ts"
-export { absent, allDone, conversationWith, evolve } from "./evolve.ts"
+export { absent, allDone, allHeld, conversationWith, evolve } from "./evolve.ts"
 export { bodyVersion, requestBody, requestBodyHash, requestParameters } from "./request-body.ts"
 export type {
   Absent,
   AwaitingModel,
   AwaitingTools,
   Call,
+  Deleted,
   Ended,
   Idle,
   Known,
   ModelAttempt,
   Parked,
   Position,
+  Profile,
   Queued,
   Running,
   Session,
@@ -23,6 +26,6 @@ export type {
 } from "./session.ts"
 export { SessionsFold } from "./sessions-fold.ts"
 export { stateDigest } from "./state-digest.ts"
-export { type SessionSummary, statusOf, summarize } from "./summary.ts"
+export { isStarted, type SessionSummary, type Started, statusOf, summarize } from "./summary.ts"
 export { type Claim, evolveToolCall, isOpen, needsClaim, type ToolCall, type ToolResult, type ToolStep } from "./tool-call.ts"
 export { ToolsFold } from "./tools-fold.ts"

@@ -1,4 +1,4 @@
-import type { Agent, EffectClass, IdleReason, Usage } from "@reins/events"
+import type { Agent, EffectClass, HeldReason, IdleReason, Usage } from "@reins/events"
 import type { CommandIds } from "./command-ids.ts"
 import type { Utterance } from "./conversation.ts"
 
@@ -12,6 +12,8 @@ export interface Call {
   readonly attempt: number
   /** Attempts that failed and are to count against the retries. */
   readonly failures: number
+  /** The eventId of the allow under which it may run: one run, and another attempt only where the last had no effect. Absent where none was asked for. */
+  readonly approval?: string
   readonly state:
     | { readonly is: "wanted" /** Log time before which it is not dispatched again. */; readonly notBefore: number }
     | {
@@ -24,6 +26,14 @@ export interface Call {
         readonly deadlineAt: number
         /** Offset of the decision on `sessions`. */
         readonly offset: number
+      }
+    | {
+        /** It waits for someone. */
+        readonly is: "held"
+        readonly eventId: string
+        readonly reason: HeldReason
+        readonly argumentsHash: string
+        readonly message: string | null
       }
     | { readonly is: "done" /** Content for the tool_result, as JSON text. */; readonly content: string; readonly isError: boolean }
 }
@@ -52,6 +62,16 @@ export interface ModelAttempt {
     | { readonly is: "failed"; readonly kind: string; readonly message: string; readonly retryable: boolean; readonly notBefore: number }
 }
 
+/** What a session is called and where it comes from: for people and the API, nothing that a decision stands on. */
+export interface Profile {
+  readonly title: string | null
+  /** A JSON object of strings. */
+  readonly metadata: string
+  readonly environmentId: string | null
+  /** The agent as the API shows it, a JSON object; null for a session that was not started through it. */
+  readonly agent: string | null
+}
+
 /** What every session that was started has, whatever its phase. */
 export interface Known {
   readonly sessionId: string
@@ -76,6 +96,8 @@ export interface Known {
   readonly limitReached: boolean
   /** The invariant that a record broke; the router parks the session for it. */
   readonly breach: string | null
+  /** Null where nothing was given. */
+  readonly profile: Profile | null
 }
 
 /** Nothing was started under this id; rejected commands are remembered, so that the first record of a commandId decides for ever. */
@@ -96,6 +118,8 @@ export interface AwaitingModel extends Known {
 /** Calls are open, or all are done and the next request is due. */
 export interface AwaitingTools extends Known {
   readonly phase: "awaiting-tools"
+  /** Every open call is held and `session.idled` has said so; absent as soon as one of them changes. */
+  readonly waiting?: true
 }
 /** The turn is over and `session.idled` is due. */
 export interface Settling extends Known {
@@ -110,10 +134,20 @@ export interface Parked extends Known {
 }
 export interface Ended extends Known {
   readonly phase: "ended"
+  /** Log time; absent where it ended without being archived. */
+  readonly archivedAt?: number
+}
+/** Wins over everything and stays; of what was said nothing is left in the state. */
+export interface Deleted {
+  readonly phase: "deleted"
+  readonly sessionId: string
+  readonly tenant: string
+  readonly deletedAt: number
+  readonly commands: CommandIds
 }
 
 export type Running = Idle | AwaitingModel | AwaitingTools | Settling
-export type Session = Absent | Running | Parked | Ended
+export type Session = Absent | Running | Parked | Ended | Deleted
 
 /** What the fold makes of a record. */
 export type Verdict =

@@ -1,4 +1,4 @@
-import { canonicalJson } from "@reins/events"
+import { canonicalJson, type Tool } from "@reins/events"
 import { digestOf } from "./conversation.ts"
 import { sha256Hex } from "./digest.ts"
 import type { Session } from "./session.ts"
@@ -10,12 +10,21 @@ export function stateDigest(session: Session): string {
 
 function plain(session: Session): unknown {
   const commands = { full: session.commands.full.map((set) => [...set]), recent: session.commands.recent }
-  if (session.phase === "absent") return { phase: session.phase, commands }
-  const { conversation, ...rest } = session
+  if (session.phase === "absent" || session.phase === "deleted") return { ...session, commands }
+  const { conversation, profile, agent, ...rest } = session
   return {
     ...rest,
+    // What version 0.1.0 did not know is left out where nothing was given, so that its logs keep their digests.
+    agent: { ...agent, tools: agent.tools.map(withoutNulls) },
+    ...(profile === null ? {} : { profile }),
     commands,
     conversation: digestOf(conversation),
     ...(session.phase === "parked" ? { before: plain(session.before) } : {}),
   }
+}
+
+const later: ReadonlySet<string> = new Set(["permission", "onUnknown", "server"])
+
+function withoutNulls(tool: Tool): Partial<Tool> {
+  return Object.fromEntries(Object.entries(tool).filter(([name, value]) => !(later.has(name) && (value ?? null) === null)))
 }

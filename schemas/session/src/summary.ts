@@ -20,13 +20,13 @@ export interface SessionSummary {
   readonly digest: string
 }
 
-/** Null for a session that was never started. Times in ISO 8601, UTC, from the log's own timestamps. */
+/** Null for a session that was never started or is deleted. Times in ISO 8601, UTC, from the log's own timestamps. */
 export function summarize(session: Session, iso: (ms: number) => string): SessionSummary | null {
-  if (session.phase === "absent") return null
+  if (!isStarted(session)) return null
   return {
     sessionId: session.sessionId,
     status: statusOf(session),
-    stopReason: session.phase === "idle" ? (session.wake ? null : session.reason) : session.phase === "parked" ? session.code : null,
+    stopReason: stopReasonOf(session),
     agent: session.agent.name,
     model: session.agent.model,
     turns: session.turns,
@@ -39,12 +39,26 @@ export function summarize(session: Session, iso: (ms: number) => string): Sessio
   }
 }
 
-export function statusOf(session: Exclude<Session, { phase: "absent" }>): SessionSummary["status"] {
+function stopReasonOf(session: Started): string | null {
+  if (session.phase === "idle") return session.wake ? null : session.reason
+  if (session.phase === "awaiting-tools") return session.waiting === true ? "requires_action" : null
+  return session.phase === "parked" ? session.code : null
+}
+
+/** A session of which there is more to say than that it is none. */
+export type Started = Exclude<Session, { phase: "absent" } | { phase: "deleted" }>
+
+export function isStarted(session: Session): session is Started {
+  return session.phase !== "absent" && session.phase !== "deleted"
+}
+
+export function statusOf(session: Started): SessionSummary["status"] {
   switch (session.phase) {
     case "idle":
       return session.wake ? "running" : "idle"
-    case "awaiting-model":
     case "awaiting-tools":
+      return session.waiting === true ? "idle" : "running"
+    case "awaiting-model":
     case "settling":
       return "running"
     case "parked":

@@ -14,6 +14,7 @@ import { conversationWith } from "./evolve.ts"
 import { bodyVersion, requestBodyHash, requestParameters } from "./request-body.ts"
 import type { Call, Known, Position, Session, Verdict } from "./session.ts"
 import { SessionsFold } from "./sessions-fold.ts"
+import { isStarted } from "./summary.ts"
 import type { ToolCall } from "./tool-call.ts"
 import { ToolsFold } from "./tools-fold.ts"
 
@@ -151,7 +152,7 @@ export class Story {
   /** The session, which was started. */
   get known(): Known {
     const { session } = this
-    if (session.phase === "absent") throw new Error("The story has no session.started yet.")
+    if (!isStarted(session)) throw new Error("The story has no session.started yet, or is deleted.")
     return session
   }
 

@@ -12,6 +12,7 @@ export function defaultAgent(model: string): AgentGiven {
       "You are a helpful assistant. Use the tools you are given where they help, several at once where they do not depend on each other.",
     maxTokens: 4096,
     tools: ["add", "calculate", "current_time", "random_number", "wait", "echo"].map((name) => ({ name, backend: "function" })),
+    toolsets: [],
     params: {},
     limits: {},
   }

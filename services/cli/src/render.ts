@@ -51,6 +51,14 @@ export function says(event: SessionEvent | ToolEvent): string {
       return `${clean(event.message)}${event.retryAfterMs === null ? "" : `, again in ${event.retryAfterMs} ms`}`
     case "tool-call.outcome-unknown":
       return clean(event.message)
+    case "tool-call.held":
+      return `${clean(event.tool)} waits for ${heldFor[event.reason] ?? clean(event.reason)}${event.message === null ? "" : `: ${clean(event.message)}`}`
+    case "approval.given":
+      return `${event.decision} ${clean(event.toolUseId)}${event.message === null ? "" : `: ${clean(event.message)}`}`
+    case "result.received":
+      return `${event.isError ? "error " : ""}${textOf(event.content)}`
+    case "session.updated":
+      return `${clean(event.changes)}${event.tools === null ? "" : " and the tools"}`
     case "session.idled":
       return `${event.reason}${event.message === null ? "" : `: ${clean(event.message)}`}`
     case "session.parked":
@@ -60,10 +68,18 @@ export function says(event: SessionEvent | ToolEvent): string {
     case "interrupt.received":
     case "session.resumed":
     case "session.ended":
+    case "session.archived":
+    case "session.deleted":
       return ""
     default:
       return event satisfies never
   }
+}
+
+const heldFor: Readonly<Record<string, string>> = {
+  approval: "an approval",
+  client: "its client",
+  outcome_unknown: "a person to say what became of it",
 }
 
 /** The text of content: a JSON string, or the text blocks of an array. */

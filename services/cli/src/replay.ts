@@ -1,5 +1,5 @@
 import { type SessionEvent, type SessionEventOf, topicNames } from "@reins/events"
-import { bodyVersion, conversationMessages, requestBody, type Session, sha256Hex, summarize } from "@reins/session"
+import { bodyVersion, conversationMessages, isStarted, requestBody, type Session, sha256Hex, summarize } from "@reins/session"
 import { CliError } from "./fail.ts"
 import { iso, notFound, readerOf, reading } from "./open.ts"
 
@@ -55,7 +55,7 @@ export async function replay(
     if (summary === null) throw notFound(sessionId)
     const wrong = requests.filter((request) => !request.same)
     if (options.json === true) {
-      const conversation = reader.session.phase === "absent" ? [] : conversationMessages(reader.session.conversation)
+      const conversation = isStarted(reader.session) ? conversationMessages(reader.session.conversation) : []
       process.stdout.write(`${JSON.stringify({ session: summary, requests, conversation }, null, 2)}\n`)
     } else if (options.check === true) {
       for (const { offset, turn, attempt, recorded, rebuilt, same, bytes } of requests) {

@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto"
-import { conversationMessages, type Session, summarize } from "@reins/session"
+import { conversationMessages, isStarted, type Session, summarize } from "@reins/session"
 import pc from "picocolors"
 import { defaultAgent, readAgent } from "./default-agent.ts"
 import { CliError } from "./fail.ts"
@@ -90,7 +90,7 @@ function conclude(sessionId: string, outcome: Outcome, options: Showing, shown: 
 
 /** What the model said last, in full. */
 function lastWords(session: Session): string {
-  if (session.phase === "absent") return ""
+  if (!isStarted(session)) return ""
   const last = conversationMessages(session.conversation).at(-1)
   return last?.role === "assistant" ? clean(textOf(JSON.stringify(last.content))).replaceAll(" ⏎ ", "\n") : ""
 }

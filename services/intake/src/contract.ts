@@ -2,7 +2,19 @@ import type { Contract } from "@reins/runtime"
 
 export const contract: Contract = {
   reads: ["commands", "sessions", "declarations"],
-  says: ["session.started", "message.received", "interrupt.received", "session.resumed", "session.ended", "command.rejected"],
+  says: [
+    "session.started",
+    "message.received",
+    "interrupt.received",
+    "approval.given",
+    "result.received",
+    "session.updated",
+    "session.resumed",
+    "session.ended",
+    "session.archived",
+    "session.deleted",
+    "command.rejected",
+  ],
   buries: ["commands"],
   needsDeclarations: true,
 }

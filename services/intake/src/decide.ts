@@ -1,11 +1,11 @@
-import { canonicalJson, contentGiven, isDeeperThan } from "@reins/events"
+import { type CommandOf, canonicalJson, contentGiven, isDeeperThan } from "@reins/events"
 import { type LogRecord, partitionOf } from "@reins/log"
 import type { Codec } from "@reins/log/codec"
 import type { Hearing, SessionDraft, View } from "@reins/runtime"
-import { heard } from "@reins/session"
+import { type Call, heard, holdOf, type Refusal, refusalOf, type Session, sha256Hex } from "@reins/session"
 import { intakeLimits } from "./config.ts"
-import { firstIssue, forwardedHeaders, type ReadCommand, readCommand } from "./read-command.ts"
-import { resolveAgent } from "./resolve-agent.ts"
+import { firstIssue, forwardedHeaders, type Read, type ReadCommand, readCommand } from "./read-command.ts"
+import { resolveAgent, resolveTools } from "./resolve-agent.ts"
 
 /**
  * Judges one command. A bad one is answered by `command.rejected` that its sender finds by commandId, or by a dead letter where nobody
@@ -30,7 +30,7 @@ export function hear(
   const answer = (event: SessionDraft): Hearing => ({
     judged: "answer",
     sessionId: read.sessionId,
-    tenant: view.session.phase === "absent" ? "default" : view.session.tenant,
+    tenant: tenantOf(read, view),
     traceparent: traceparentOf(record),
     event,
   })
@@ -42,49 +42,136 @@ export function hear(
   return answer({ ...judged, commandId: read.commandId, command } as SessionDraft)
 }
 
+/** Of the session; of one that is to be, as whoever starts it says. */
+function tenantOf(read: Read, { session }: View): string {
+  if (session.phase !== "absent") return session.tenant
+  return "command" in read && read.command.type === "session.start" ? (read.command.tenant ?? "default") : "default"
+}
+
 type WithoutCommand<D> = D extends unknown ? Omit<D, "commandId" | "command"> : never
 /** The fact that a command becomes, or why it is refused. */
-type Judged = { readonly code: string; readonly message: string } | WithoutCommand<SessionDraft>
+type Judged = Refusal | WithoutCommand<SessionDraft>
 
 function judge({ command, sessionId }: ReadCommand, view: View): Judged {
   const { session } = view
-  if (command.type === "session.start") {
-    if (session.phase !== "absent")
-      return { code: "session_exists", message: `There is a session ${sessionId} already. Choose another sessionId, or leave it out.` }
-    let resolved: ReturnType<typeof resolveAgent>
-    try {
-      resolved = resolveAgent(command.agent, (backend, tool) => view.declaration(backend, tool))
-    } catch (error) {
-      return { code: "invalid_agent", message: `agent: ${(error as Error).message}` }
-    }
-    if ("code" in resolved) return resolved
-    const bytes = Buffer.byteLength(JSON.stringify(resolved.agent))
-    if (bytes > intakeLimits.agentMax)
-      return { code: "agent_too_large", message: `/agent: ${bytes} bytes with all its tools; at most ${intakeLimits.agentMax} fit.` }
-    const input = command.input === undefined || command.input === null ? null : content(command.input, "input")
-    if (input !== null && typeof input !== "string") return input
-    return { type: "session.started", agent: resolved.agent, input }
-  }
-  if (session.phase === "absent")
-    return { code: "session_unknown", message: `There is no session ${sessionId}. Start it with session.start, or check the id.` }
-  if (session.phase === "ended")
-    return { code: "session_ended", message: `The session ${sessionId} has ended; nothing more happens in it. Start a new one.` }
+  const refusal = refusalOf(session, sessionId, command)
+  if (refusal !== null) return refusal
   switch (command.type) {
+    case "session.start":
+      return started(command, view)
     case "message.send": {
       const said = content(command.content, "content")
       return typeof said === "string" ? { type: "message.received", content: said } : said
     }
     case "session.interrupt":
       return { type: "interrupt.received" }
+    case "approval.give": {
+      const [call, causedBy] = openCall(session, command.toolUseId)
+      const { toolUseId, decision } = command
+      return {
+        type: "approval.given",
+        toolUseId,
+        decision,
+        message: command.message ?? null,
+        argumentsHash: sha256Hex(call?.input ?? ""),
+        causedBy,
+      }
+    }
+    case "result.give": {
+      const { toolUseId } = command
+      const given = command.content ?? null
+      const said = given === null ? "[]" : content(given, "content")
+      if (typeof said !== "string") return said
+      return {
+        type: "result.received",
+        toolUseId,
+        content: said,
+        isError: command.isError ?? false,
+        causedBy: openCall(session, toolUseId)[1],
+      }
+    }
+    case "session.update":
+      return updated(command, view)
     case "session.end":
       return { type: "session.ended" }
+    case "session.archive":
+      return { type: "session.archived" }
+    case "session.delete":
+      return { type: "session.deleted" }
     case "session.resume":
-      return session.phase === "parked"
-        ? { type: "session.resumed" }
-        : { code: "session_not_parked", message: `The session ${sessionId} is not parked; there is nothing to resume.` }
+      return { type: "session.resumed" }
     default:
       return command satisfies never
   }
+}
+
+/** A call that can be answered, and the record that the answer follows from. */
+function openCall(session: Session, toolUseId: string): readonly [Call | undefined, string | null] {
+  if (session.phase !== "awaiting-tools") return [undefined, null]
+  const call = session.calls.find((one) => one.toolUseId === toolUseId)
+  return [call, call === undefined ? null : holdOf(session, call)]
+}
+
+function started(command: CommandOf<"session.start">, view: View): Judged {
+  let resolved: ReturnType<typeof resolveAgent>
+  try {
+    resolved = resolveAgent(command.agent, view)
+  } catch (error) {
+    return { code: "invalid_agent", message: `agent: ${(error as Error).message}` }
+  }
+  if ("code" in resolved) return resolved
+  const bytes = Buffer.byteLength(JSON.stringify(resolved.agent)) + Buffer.byteLength(command.profile ?? "")
+  if (bytes > intakeLimits.agentMax)
+    return { code: "agent_too_large", message: `/agent: ${bytes} bytes with all its tools; at most ${intakeLimits.agentMax} fit.` }
+  const input = command.input === undefined || command.input === null ? null : content(command.input, "input")
+  if (input !== null && typeof input !== "string") return input
+  const metadata = jsonObject(command.metadata, "metadata")
+  if (typeof metadata === "object" && metadata !== null) return metadata
+  const profile = jsonObject(command.profile, "profile")
+  if (typeof profile === "object" && profile !== null) return profile
+  const { title = null, environmentId = null } = command
+  return {
+    type: "session.started",
+    agent: resolved.agent,
+    input,
+    title: title?.toWellFormed() ?? null,
+    metadata,
+    environmentId: environmentId?.toWellFormed() ?? null,
+    profile,
+  }
+}
+
+function updated(command: CommandOf<"session.update">, view: View): Judged {
+  const changes = jsonObject(command.changes ?? "{}", "changes")
+  if (typeof changes === "object") return changes ?? { code: "invalid_command", message: "/changes: must be a JSON object." }
+  if ((command.agent ?? null) === null) return { type: "session.updated", changes, tools: null }
+  let tools: ReturnType<typeof resolveTools>
+  try {
+    tools = resolveTools(command.agent as string, view)
+  } catch (error) {
+    return { code: "invalid_agent", message: `agent: ${(error as Error).message}` }
+  }
+  if ("code" in tools) return tools
+  const text = canonicalJson(tools.tools)
+  if (Buffer.byteLength(text) + Buffer.byteLength(changes) > intakeLimits.agentMax)
+    return { code: "agent_too_large", message: `/agent: more than the ${intakeLimits.agentMax} bytes that fit.` }
+  return { type: "session.updated", changes, tools: text }
+}
+
+/** A JSON object as canonical text; null where nothing is given; or what is wrong with it. */
+function jsonObject(json: string | null | undefined, field: string): string | null | Refusal {
+  if (json === undefined || json === null) return null
+  const invalid = (what: string): Refusal => ({ code: "invalid_command", message: `/${field}: ${what}.` })
+  if (Buffer.byteLength(json) > intakeLimits.agentMax) return invalid(`at most ${intakeLimits.agentMax} bytes fit`)
+  let value: unknown
+  try {
+    value = JSON.parse(json)
+  } catch (error) {
+    return invalid(`not JSON: ${(error as Error).message}`)
+  }
+  if (typeof value !== "object" || value === null || Array.isArray(value)) return invalid("must be a JSON object")
+  if (isDeeperThan(value, intakeLimits.depthMax)) return invalid(`nests deeper than ${intakeLimits.depthMax}`)
+  return canonicalJson(value)
 }
 
 /** Content as a JSON array of blocks, canonical; or what is wrong with it. */

@@ -73,7 +73,7 @@ export function readCommand(codec: Codec, record: LogRecord): Read {
   }
   const fields: Record<string, unknown> = { ...said, commandId, sessionId }
   if (json) {
-    for (const name of ["agent", "input", "content"]) {
+    for (const name of ["agent", "input", "content", "metadata", "profile", "changes"]) {
       if (fields[name] === undefined || fields[name] === null) continue
       if (isDeeperThan(fields[name], intakeLimits.depthMax))
         return reject("invalid_command", `/${name}: nests deeper than ${intakeLimits.depthMax}.`)

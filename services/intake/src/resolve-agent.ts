@@ -2,16 +2,23 @@ import {
   type Agent,
   agentGiven,
   canonicalJson,
+  clientBackend,
   defaultLimits,
   type EffectClass,
   isDeeperThan,
   type Tool,
   type ToolDeclared,
   type ToolGiven,
+  type ToolsetGiven,
 } from "@reins/events"
+import type { View } from "@reins/runtime"
+import type { Refusal } from "@reins/session"
 import { Ajv2020 } from "ajv/dist/2020.js"
 import { intakeLimits } from "./config.ts"
 import { firstIssue } from "./read-command.ts"
+
+/** What of a view resolving needs: what workers have declared. */
+export type Declared = Pick<View, "declaration" | "declarationsOf">
 
 export type Resolved = { readonly agent: Agent } | { readonly code: string; readonly message: string }
 
@@ -22,7 +29,7 @@ const ownFields = new Set(["model", "messages", "max_tokens", "system", "tools",
  * Resolves the agent of a `session.start`, so that the session never depends on a later edit or on a worker that is gone: a tool named
  * by name and backend alone takes what its worker declared. The first thing that is wrong is said with its place.
  */
-export function resolveAgent(json: string, declaration: (backend: string, tool: string) => ToolDeclared | undefined): Resolved {
+export function resolveAgent(json: string, declared: Declared): Resolved {
   const value: unknown = JSON.parse(json)
   if (isDeeperThan(value, intakeLimits.depthMax))
     return { code: "invalid_agent", message: `agent: nests deeper than ${intakeLimits.depthMax}.` }
@@ -35,16 +42,8 @@ export function resolveAgent(json: string, declaration: (backend: string, tool: 
       code: "invalid_agent",
       message: `agent/params/${taken}: Reins writes this field itself; use agent.${taken === "max_tokens" ? "maxTokens" : taken}.`,
     }
-  const tools: Tool[] = []
-  const names = new Set<string>()
-  for (const [index, tool] of given.tools.entries()) {
-    const place = `agent/tools/${index}`
-    if (names.has(tool.name)) return { code: "invalid_agent", message: `${place}/name: there are two tools of the name ${tool.name}.` }
-    names.add(tool.name)
-    const resolved = resolveTool(tool, place, declaration(tool.backend, tool.name))
-    if ("code" in resolved) return resolved
-    tools.push(resolved)
-  }
+  const resolved = toolsOf(given, declared)
+  if ("code" in resolved) return resolved
   return {
     agent: {
       // Half a surrogate pair would be another character once it went through UTF-8, and the session another after a replay.
@@ -52,7 +51,7 @@ export function resolveAgent(json: string, declaration: (backend: string, tool: 
       model: given.model.toWellFormed(),
       system: given.system === undefined ? null : canonicalJson(given.system),
       maxTokens: given.maxTokens,
-      tools,
+      tools: resolved.tools,
       params: canonicalJson(given.params),
       limits: {
         turns: given.limits.turns ?? defaultLimits.turns,
@@ -64,8 +63,91 @@ export function resolveAgent(json: string, declaration: (backend: string, tool: 
   }
 }
 
+/** Resolves the tools alone, for a session whose agent stays: `tools` and `toolsets` as in an agent. */
+export function resolveTools(json: string, declared: Declared): { readonly tools: readonly Tool[] } | Refusal {
+  const value: unknown = JSON.parse(json)
+  if (isDeeperThan(value, intakeLimits.depthMax))
+    return { code: "invalid_agent", message: `agent: nests deeper than ${intakeLimits.depthMax}.` }
+  const parsed = agentGiven.pick({ tools: true, toolsets: true }).safeParse(value)
+  if (!parsed.success) return { code: "invalid_agent", message: `agent${firstIssue(parsed.error)}` }
+  return toolsOf(parsed.data, declared)
+}
+
+function toolsOf(
+  given: { readonly tools: readonly ToolGiven[]; readonly toolsets: readonly ToolsetGiven[] },
+  declared: Declared,
+): { readonly tools: Tool[] } | Refusal {
+  const tools: Tool[] = []
+  const names = new Map<string, string>()
+  const add = (tool: Tool, place: string): Refusal | null => {
+    const before = names.get(tool.name)
+    if (before !== undefined)
+      return { code: "invalid_agent", message: `${place}/name: there are two tools of the name ${tool.name}; the other is ${before}.` }
+    names.set(tool.name, place)
+    tools.push(tool)
+    return null
+  }
+  for (const [index, tool] of given.tools.entries()) {
+    const place = `agent/tools/${index}`
+    const resolved = resolveTool(tool, place, declared.declaration(tool.backend, tool.name))
+    if ("code" in resolved) return resolved
+    const twice = add(resolved, place)
+    if (twice !== null) return twice
+  }
+  for (const [index, toolset] of given.toolsets.entries()) {
+    const place = `agent/toolsets/${index}`
+    const served = declared.declarationsOf(toolset.backend).filter(({ tool }) => tool !== "*")
+    if (served.length === 0)
+      return {
+        code: "invalid_agent",
+        message: `${place}: no worker has declared a tool on the backend ${toolset.backend}. Start its worker, then ask again.`,
+      }
+    const unknown = Object.keys(toolset.tools).find((name) => !served.some(({ tool }) => tool === name))
+    if (unknown !== undefined)
+      return {
+        code: "invalid_agent",
+        message: `${place}/tools/${unknown}: the backend ${toolset.backend} has no such tool. It has: ${served.map(({ tool }) => tool).join(", ")}.`,
+      }
+    for (const one of served) {
+      const own = toolset.tools[one.tool]
+      if (!(own?.enabled ?? toolset.enabled ?? true)) continue
+      const permission = own?.permission ?? toolset.permission
+      const onUnknown = own?.onUnknown ?? toolset.onUnknown
+      const resolved = resolveTool(
+        {
+          name: one.tool,
+          backend: toolset.backend,
+          ...(permission === undefined ? {} : { permission }),
+          ...(onUnknown === undefined ? {} : { onUnknown }),
+        },
+        place,
+        one,
+      )
+      if ("code" in resolved) return resolved
+      const twice = add({ ...resolved, server: toolset.server }, place)
+      if (twice !== null) return twice
+    }
+  }
+  return { tools }
+}
+
+/** A tool that the session's own client runs: nobody has to have declared it. */
+const ofTheClient: ToolDeclared = {
+  type: "tool.declared",
+  backend: clientBackend,
+  tool: "*",
+  description: null,
+  inputSchema: "{}",
+  effect: "unsafe",
+  timeoutMs: 0,
+  sideEffects: null,
+  claims: false,
+  encoding: "json",
+}
+
 function resolveTool(tool: ToolGiven, place: string, declared: ToolDeclared | undefined): Tool | { code: string; message: string } {
   const invalid = (message: string): { code: string; message: string } => ({ code: "invalid_agent", message })
+  if (tool.backend === clientBackend) declared = ofTheClient
   if (declared === undefined) {
     return invalid(
       `${place}: no worker has declared a tool ${tool.name} on the backend ${tool.backend}. Start its worker (reins worker, or reins up tool-workers/${tool.backend}), then send the command again.`,

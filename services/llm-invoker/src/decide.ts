@@ -4,10 +4,12 @@ import {
   type AwaitingModel,
   type AwaitingTools,
   allDone,
+  allHeld,
   bodyVersion,
   conversationWith,
   digestOf,
   type Idle,
+  isStarted,
   type Known,
   type Running,
   requestBodyHash,
@@ -24,12 +26,13 @@ export interface ModelCall {
 /** Is it the model's turn, and with what conversation? Pure: the state and log time in, what ought to be true out. */
 export function decide(view: View, limits: InvokerLimits): readonly Intent<ModelCall>[] {
   const { session } = view
-  if (session.phase === "absent" || session.phase === "ended" || session.phase === "parked" || session.breach !== null) return []
+  if (!isStarted(session) || session.phase === "ended" || session.phase === "parked" || session.breach !== null) return []
   switch (session.phase) {
     case "idle":
       return session.wake ? [nextTurn(view, session, limits)] : []
     case "awaiting-tools":
-      return allDone(session.calls) ? [nextTurn(view, session, limits)] : []
+      if (allDone(session.calls)) return [nextTurn(view, session, limits)]
+      return allHeld(session.calls) && session.waiting !== true ? [idle(session, "requires_action", null)] : []
     case "settling":
       return [idle(session, session.reason, null)]
     case "awaiting-model":

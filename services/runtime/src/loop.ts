@@ -11,7 +11,7 @@ import {
   type LogRecord,
 } from "@reins/log"
 import { type Codec, type Decoded, decodeRecord, isJson } from "@reins/log/codec"
-import type { Session, Verdict } from "@reins/session"
+import { isStarted, type Session, statusOf, type Verdict } from "@reins/session"
 import type { Logger } from "pino"
 import { type Clock, LogTime, systemClock } from "./clock.ts"
 import { deadLetterOf } from "./dead-letters.ts"
@@ -64,6 +64,14 @@ export interface Observed {
 
 /** More chained rounds than a session can need in one go; beyond it, a decision contradicts the fold. */
 const roundsMax = 32
+/** Facts after which nothing of a session is to go on. */
+const stopsSession: ReadonlySet<string> = new Set([
+  "interrupt.received",
+  "session.ended",
+  "session.archived",
+  "session.deleted",
+  "session.parked",
+])
 /** How long an aborted effect may take to say that it was. */
 const abortGraceMs = 1000
 /**
@@ -135,6 +143,7 @@ export class Loop {
       group: options.group,
       instance: options.instance,
       declaration: (backend, tool) => this.#declarations?.get(backend, tool),
+      declarationsOf: (backend) => this.declared.filter((one) => one.backend === backend),
       gone: (group, instance, partition, sessionId) => this.#liveness.gone(group, instance, () => this.#wake(partition, sessionId)),
     }
     this.#declarations = options.services.some((service) => service.contract.needsDeclarations)
@@ -389,7 +398,7 @@ export class Loop {
   #stopEffects(event: SessionEvent | ToolEvent): void {
     let tag: string
     if (event.type === "tool-call.cancelled") tag = callTag(event.sessionId, event.toolUseId, event.attempt)
-    else if (event.type === "interrupt.received" || event.type === "session.ended" || event.type === "session.parked") tag = event.sessionId
+    else if (stopsSession.has(event.type)) tag = event.sessionId
     else return
     for (const performers of this.#performers.values()) performers.stop(tag)
   }
@@ -502,7 +511,7 @@ export class Loop {
     } catch (error) {
       this.#options.logger.error({ err: error, sessionId, service: service.name }, "A decision threw; the session is parked.")
       const { phase } = view.session
-      if (phase === "absent" || phase === "ended" || phase === "parked") return []
+      if (phase === "absent" || phase === "deleted" || phase === "ended" || phase === "parked") return []
       const message = `${service.name} cannot decide on this session: ${(error as Error).message}`
       return [{ do: "append", key: "park/decide", on: "sessions", event: { type: "session.parked", code: "decision_failed", message } }]
     }
@@ -566,7 +575,8 @@ export class Loop {
 
   #origin(owned: OwnedPartition, sessionId: string): Omit<Origin, "by"> {
     const session = owned.ahead(sessionId, this.#topics.sessions, 0)
-    if (session.phase !== "absent") return { tenant: session.tenant, traceparent: session.traceparent }
+    if (isStarted(session)) return { tenant: session.tenant, traceparent: session.traceparent }
+    if (session.phase === "deleted") return { tenant: session.tenant, traceparent: null }
     for (const fold of owned.tools.values()) {
       for (const call of fold.openOf(sessionId)) return { tenant: call.tenant, traceparent: call.traceparent }
     }
@@ -690,8 +700,7 @@ export class Loop {
       if (!this.#isReady(owned)) continue
       commits.push(...this.#offsets.due(owned))
       for (const session of owned.sessions.sessions.values()) {
-        if (session.phase === "absent") continue
-        counts[session.phase === "idle" || session.phase === "ended" || session.phase === "parked" ? session.phase : "running"]++
+        if (isStarted(session)) counts[statusOf(session)]++
       }
     }
     for (const [status, count] of Object.entries(counts)) this.#options.metrics.sessions.set({ status }, count)

@@ -4,6 +4,7 @@ import {
   evolve,
   evolveToolCall,
   isOpen,
+  isStarted,
   type Position,
   type Session,
   SessionsFold,
@@ -61,7 +62,7 @@ export class OwnedPartition {
   /** Whether the session of a call still waits for what becomes of it. */
   awaits({ sessionId, toolUseId }: ToolCall): boolean {
     const session = this.sessions.get(sessionId)
-    if (session.phase === "absent" || session.phase === "ended") return false
+    if (!isStarted(session) || session.phase === "ended") return false
     return session.calls.some((call) => call.toolUseId === toolUseId && call.state.is === "dispatched")
   }
 

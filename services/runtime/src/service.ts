@@ -65,6 +65,8 @@ export interface View {
   /** The open calls of this session on the topics followed: as read back, and with what is appended but not yet read back. */
   openToolCalls(): Iterable<{ readonly backend: string; readonly call: ToolCall | undefined; readonly ahead: ToolCall }>
   declaration(backend: string, tool: string): ToolDeclared | undefined
+  /** Everything that the workers of a backend have declared. */
+  declarationsOf(backend: string): readonly ToolDeclared[]
   /** Whether the instance has left its group for good; where unknown, this session is decided again once it is known. */
   gone(group: string, instance: string): boolean
   /** Whether this process has begun (or given up) the effect with this key. */

@@ -9,6 +9,7 @@ export interface ViewSource {
   readonly group: string
   readonly instance: string
   declaration(backend: string, tool: string): ToolDeclared | undefined
+  declarationsOf(backend: string): readonly ToolDeclared[]
   gone(group: string, instance: string, partition: number, sessionId: string): boolean
 }
 
@@ -48,6 +49,10 @@ export class SessionView implements View {
 
   declaration(backend: string, tool: string): ToolDeclared | undefined {
     return this.#source.declaration(backend, tool)
+  }
+
+  declarationsOf(backend: string): readonly ToolDeclared[] {
+    return this.#source.declarationsOf(backend)
   }
 
   gone(group: string, instance: string): boolean {

@@ -37,6 +37,7 @@ export function viewOf(story: Story, sight: Sight = {}): View {
       const of = (name: string): ToolDeclared | undefined => sight.declared?.find((one) => one.backend === backend && one.tool === name)
       return of(tool) ?? of("*")
     },
+    declarationsOf: (backend) => sight.declared?.filter((one) => one.backend === backend) ?? [],
     gone: (_group, instance) => sight.gone?.includes(instance) === true,
     begun: (key) => sight.begun?.includes(key) === true,
   }

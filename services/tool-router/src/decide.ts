@@ -1,6 +1,16 @@
-import { type EffectClass, toolsTopic } from "@reins/events"
+import { type EffectClass, type HeldReason, toolsTopic } from "@reins/events"
 import type { Intent, SessionDraft, ToolDraft, View } from "@reins/runtime"
-import { type AwaitingTools, type Call, type Known, type Session, sha256Hex, type ToolCall, type ToolResult } from "@reins/session"
+import {
+  type AwaitingTools,
+  awaits,
+  type Call,
+  isStarted,
+  type Known,
+  type Session,
+  sha256Hex,
+  type ToolCall,
+  type ToolResult,
+} from "@reins/session"
 import type { RouterLimits } from "./config.ts"
 import { resultFault } from "./result.ts"
 import { argumentsFault } from "./validate-arguments.ts"
@@ -16,7 +26,7 @@ const vouchedMs = Number(toolsTopic.config["retention.ms"]) / 2 - 60_000
 /** What the model asked for: validated, charged, routed, timed out, closed. Pure; runs no tool. */
 export function decide(view: View, limits: RouterLimits): readonly Say[] {
   const { session } = view
-  if (session.phase === "absent") return cancelClosed(view)
+  if (!isStarted(session)) return cancelClosed(view)
   if (session.breach !== null && session.phase !== "parked" && session.phase !== "ended") {
     const code = session.phase === "idle" ? "unusable_start" : "unreadable_response"
     return [onSession("park", { type: "session.parked", code, message: session.breach })]
@@ -77,6 +87,10 @@ function route(view: View, session: Known, call: Call, charged: number): Say {
     if (charged >= session.agent.limits.toolCalls)
       return refuse("quota_exceeded", `The session has made its ${session.agent.limits.toolCalls} tool calls. ${tool.name} was not run.`)
   }
+  const waitsFor = awaits(session, call)
+  if (waitsFor === "client" || waitsFor === "approval") return hold(call, waitsFor, session.response)
+  // An allow permits one run: where that may have had an effect, the next attempt is asked about again.
+  if (tool.permission === "always_ask" && call.approval === undefined) return hold(call, "approval", session.response)
   if (call.state.is === "wanted" && view.now < call.state.notBefore) return { do: "wake", at: call.state.notBefore }
   const attempt = call.attempt + 1
   return onSession(`dispatch/${id}/${attempt}`, {
@@ -94,6 +108,16 @@ function route(view: View, session: Known, call: Call, charged: number): Say {
   })
 }
 
+/** The call waits for someone: nothing of it is sent until they have spoken. */
+function hold(call: Call, reason: "approval" | "client", causedBy: string | null): Say {
+  return onSession(`hold/${causedBy}/${call.toolUseId}/${call.attempt}`, held(call, reason, null, causedBy))
+}
+
+function held(call: Call, reason: HeldReason, message: string | null, causedBy: string | null): SessionDraft {
+  const { toolUseId, tool, attempt, input } = call
+  return { type: "tool-call.held", toolUseId, tool, attempt, reason, argumentsHash: sha256Hex(input), message, causedBy }
+}
+
 /** The classes that must not run twice by themselves. */
 function once(effect: EffectClass): boolean {
   return effect === "unsafe" || effect === "queryable"
@@ -109,13 +133,14 @@ function follow(view: View, session: AwaitingTools, call: Call, limits: RouterLi
   const cancelled = attempt?.cancelled ?? (seen?.cancelledAhead.includes(call.attempt) === true ? { claimed: false } : null)
   const overdue = view.now > state.deadlineAt
   if (!readBack(view, call)) return []
-  if (attempt !== undefined && attempt.finished !== null) return [close(call, `close/${id}`, attempt.finished.result, limits)]
+  if (attempt !== undefined && attempt.finished !== null) return [close(session, call, `close/${id}`, attempt.finished.result, limits)]
   if (cancelled !== null && once(state.effect)) {
     if (cancelled.claimed)
       return [
         onSession(
           `close/${id}`,
           outcomeUnknown(
+            session,
             call,
             `${call.tool} did not finish within its time, and it had begun: nobody can say whether it took effect. It is not run again.`,
           ),
@@ -128,6 +153,7 @@ function follow(view: View, session: AwaitingTools, call: Call, limits: RouterLi
         onSession(
           `close/${id}`,
           outcomeUnknown(
+            session,
             call,
             `${call.tool} gave no result within its time, and that is so long ago that nobody can say any more whether it had begun. It is not run again.`,
           ),
@@ -195,7 +221,7 @@ function send(view: View, session: AwaitingTools, call: Call, id: string): Say {
 
 /** How the workers of this tool's backend read. */
 function encodingOf(session: Session, tool: string): "avro" | "json" {
-  return session.phase === "absent" ? "avro" : (session.agent.tools.find((one) => one.name === tool)?.encoding ?? "avro")
+  return isStarted(session) ? (session.agent.tools.find((one) => one.name === tool)?.encoding ?? "avro") : "avro"
 }
 
 function cancel(toolUseId: string, attempt: number, reason: string, deadlineAt: number): ToolDraft {
@@ -206,7 +232,10 @@ function dispatchId(call: Call): string | null {
   return call.state.is === "dispatched" ? call.state.eventId : null
 }
 
-function outcomeUnknown(call: Call, message: string): SessionDraft {
+/** Told to the model in plain words, or held for a person where the tool says so. */
+function outcomeUnknown(session: Known, call: Call, message: string): SessionDraft {
+  if (session.agent.tools.find((one) => one.name === call.tool)?.onUnknown === "hold")
+    return held(call, "outcome_unknown", message, dispatchId(call))
   return { type: "tool-call.outcome-unknown", toolUseId: call.toolUseId, attempt: call.attempt, message, causedBy: dispatchId(call) }
 }
 
@@ -230,7 +259,7 @@ function timedOut(session: Known, call: Call, key: string, effect: "none" | "may
 }
 
 /** What a worker said, checked and put into the session log. */
-function close(call: Call, key: string, result: ToolResult, limits: RouterLimits): Say {
+function close(session: Known, call: Call, key: string, result: ToolResult, limits: RouterLimits): Say {
   const common = { toolUseId: call.toolUseId, attempt: call.attempt, causedBy: dispatchId(call) }
   switch (result.outcome) {
     case "completed": {
@@ -247,7 +276,10 @@ function close(call: Call, key: string, result: ToolResult, limits: RouterLimits
       })
     }
     case "unknown":
-      return onSession(key, outcomeUnknown(call, result.message ?? `Nobody can say whether ${call.tool} took effect. It is not run again.`))
+      return onSession(
+        key,
+        outcomeUnknown(session, call, result.message ?? `Nobody can say whether ${call.tool} took effect. It is not run again.`),
+      )
     case "failed": {
       const { effect } = call.state.is === "dispatched" ? call.state : { effect: "unsafe" as const }
       // What must not run twice is tried again only where the worker vouches that nothing happened.

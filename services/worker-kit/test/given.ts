@@ -105,6 +105,7 @@ export class Topic {
       toolCall: (_, toolUseId) => this.fold.get(sessionId, toolUseId),
       openToolCalls: () => this.#openCalls(on, now),
       declaration: () => undefined,
+      declarationsOf: () => [],
       gone: (_, who) => gone.includes(who),
       begun: (key) => begun.includes(key),
     }
