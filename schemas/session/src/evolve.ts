@@ -97,7 +97,7 @@ function fromAbsent(session: Absent, event: SessionEvent, at: Position): Step {
     commands: hear(session.commands, event.commandId),
     traceparent: event.traceparent,
     conversation: null,
-    queued: event.input === null ? [] : [{ eventId: event.eventId, content: event.input }],
+    queued: event.input === null ? [] : [{ eventId: event.eventId, content: event.input, begins: true }],
     calls: [],
     response: null,
     turns: 0,
@@ -282,12 +282,15 @@ function knownOf(session: Known): Known {
 }
 
 function heardMessage(
-  session: Known,
+  session: Running | Parked,
   event: SessionEventOf<"message.received">,
   at: Position,
 ): Pick<Known, "queued" | "commands" | "traceparent" | "changedAt"> {
   return {
-    queued: [...session.queued, { eventId: event.eventId, content: event.content }],
+    queued: [
+      ...session.queued,
+      { eventId: event.eventId, content: event.content, ...(session.phase === "idle" && !session.wake ? { begins: true } : {}) },
+    ],
     commands: hear(session.commands, event.commandId),
     traceparent: event.traceparent ?? session.traceparent,
     changedAt: at.timestamp,
@@ -348,7 +351,7 @@ interface Changes {
   readonly profile?: unknown
 }
 
-function updated<S extends Running | Parked | Ended>(session: S, event: SessionEventOf<"session.updated">, at: Position): Step {
+function updated(session: Running | Parked | Ended, event: SessionEventOf<"session.updated">, at: Position): Step {
   const given = parsed(event.changes)
   const changes: Changes = isObject(given) ? (given as Changes) : {}
   const before = session.profile ?? { title: null, metadata: "{}", environmentId: null, agent: null }

@@ -1,4 +1,17 @@
 export { type Asked, awaits, holdOf, type Refusal, refusalOf } from "./admission.ts"
+export {
+  type ApiEvent,
+  type ApiStatus,
+  apiEventId,
+  apiEvents,
+  apiStatus,
+  callEventId,
+  messageEventId,
+  thinkingEventId,
+  threadIdOf,
+  usageOf,
+  waitingFor,
+} from "./api-events.ts"
 export { heard } from "./command-ids.ts"
 export { conversationMessages, digestOf, emptyDigest, type Message, say, type Utterance } from "./conversation.ts"
 export { sha256Hex } from "./digest.ts"

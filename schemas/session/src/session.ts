@@ -43,6 +43,8 @@ export interface Queued {
   readonly eventId: string
   /** A JSON array as text. */
   readonly content: string
+  /** It found the session idle: it began a turn as it came. */
+  readonly begins?: true
 }
 
 /** The latest attempt at a model call. */

@@ -11,11 +11,12 @@ export function stateDigest(session: Session): string {
 function plain(session: Session): unknown {
   const commands = { full: session.commands.full.map((set) => [...set]), recent: session.commands.recent }
   if (session.phase === "absent" || session.phase === "deleted") return { ...session, commands }
-  const { conversation, profile, agent, ...rest } = session
+  const { conversation, profile, agent, queued, ...rest } = session
   return {
     ...rest,
     // What version 0.1.0 did not know is left out where nothing was given, so that its logs keep their digests.
     agent: { ...agent, tools: agent.tools.map(withoutNulls) },
+    queued: queued.map(({ eventId, content }) => ({ eventId, content })),
     ...(profile === null ? {} : { profile }),
     commands,
     conversation: digestOf(conversation),
