@@ -4,9 +4,9 @@ import { fileURLToPath } from "node:url"
 import type { EffectClass, SessionEvent } from "@reins/events"
 import { requestBody, SessionsFold, sha256Hex } from "@reins/session"
 import { ledgered } from "../crashpoints/golden-session.ts"
+import type { LedgerLine } from "../fixtures/ledger-tools.ts"
 import { Recording } from "../recorded/recording.ts"
 import type { JournalLine, LoggedRecord } from "../scenarios/long-session.ts"
-import type { EffectLine } from "./classes.ts"
 import { type Evidence, judge } from "./oracle.ts"
 
 // An oracle that has never found anything proves nothing: each of its rules is shown a session in which it is broken.
@@ -23,7 +23,7 @@ const classOf: Readonly<Record<string, EffectClass>> = {
 
 type Change = (evidence: {
   records: LoggedRecord[]
-  effects: EffectLine[]
+  effects: LedgerLine[]
   journal: Map<string, JournalLine[]>
   acknowledged: string[]
 }) => void
@@ -36,7 +36,7 @@ describe("the oracle", () => {
     const records = (await recording.read()).records.get(sessionId) ?? []
     const fold = new SessionsFold()
     const journal = new Map<string, JournalLine[]>()
-    const effects: EffectLine[] = []
+    const effects: LedgerLine[] = []
     for (const { topic, type, value, offset, timestamp } of records) {
       if (type === "tool-call.dispatched" && topic.endsWith(".sessions")) {
         const is = classOf[value.tool]
@@ -75,7 +75,7 @@ describe("the oracle", () => {
     change(evidence)
     return judge({ ...whole, ...evidence }).breaches
   }
-  const effectOf = (effects: readonly EffectLine[], tool: string): EffectLine => {
+  const effectOf = (effects: readonly LedgerLine[], tool: string): LedgerLine => {
     const found = effects.find((line) => line.tool === tool)
     assert.ok(found !== undefined, `${tool} ran`)
     return found

@@ -1,5 +1,5 @@
+import type { LedgerLine } from "../fixtures/ledger-tools.ts"
 import type { JournalLine, LoggedRecord } from "../scenarios/long-session.ts"
-import type { EffectLine } from "./classes.ts"
 
 // What must be true of any session, whatever it asked for and whatever befell it. The checks read witnesses that know nothing of each other:
 // the log, the effect ledgers of the tools, the model's journal, and what the client was acknowledged. They share no code with the fold; of
@@ -10,7 +10,7 @@ export interface Evidence {
   /** All records of the session, on `sessions` and on the backends' topics, each topic in its order. */
   readonly records: readonly LoggedRecord[]
   /** Lines of this session only. */
-  readonly effects: readonly EffectLine[]
+  readonly effects: readonly LedgerLine[]
   /** Of all sessions, by the hash of the body. */
   readonly journal: ReadonlyMap<string, readonly JournalLine[]>
   /** Ids of the commands that its client was acknowledged, in that order. */

@@ -14,10 +14,10 @@ import { statusOf } from "@reins/session"
 import { AssignerProtocol, Kafka, logLevel, Partitioners } from "kafkajs"
 import { api, type Fault, FaultProxy } from "../e2e/fault-proxy.ts"
 import { Bench, type Environment, linesOf, sample } from "../e2e/harness.ts"
+import type { LedgerLine, ToolFaultLine } from "../fixtures/ledger-tools.ts"
 import { startOrders } from "../fixtures/orders.ts"
 import type { JournalLine } from "../scenarios/long-session.ts"
 import { Random } from "../simulation/random.ts"
-import type { EffectLine, ToolFaultLine } from "./classes.ts"
 import { Fleet, type Member, type Role } from "./fleet.ts"
 import { type ModelFaultLine, modelFaultKinds } from "./model.ts"
 import { type Account, addAccount, emptyAccount, judge } from "./oracle.ts"
@@ -418,7 +418,7 @@ async function run(options: ChaosOptions, bench: Bench, closing: (() => unknown)
     for (const { sessionId } of plans)
       if (!atRest(whole, sessionId)) breaches.push(`I2: ${sessionId} is ${statusIn(whole, sessionId)} ${settledMs} ms after the last fault`)
   const account = emptyAccount()
-  const effects = byKey(linesOf<EffectLine>(ledger), ({ sessionId }) => sessionId)
+  const effects = byKey(linesOf<LedgerLine>(ledger), ({ sessionId }) => sessionId)
   const journal = byKey(linesOf<JournalLine>(bench.path("journal.jsonl")), ({ sha256 }) => sha256)
   const byOutcome: Record<string, number> = {}
   for (const { sessionId } of plans) {

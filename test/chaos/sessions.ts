@@ -1,6 +1,6 @@
 import type { AgentGiven } from "@reins/events"
+import { faultsFrom } from "../fixtures/ledger-tools.ts"
 import type { Random } from "../simulation/random.ts"
-import { faultsFrom } from "./classes.ts"
 
 // What the sessions of a chaos run ask for, and when they are spoken to: drawn from the seed.
 
