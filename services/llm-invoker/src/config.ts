@@ -22,6 +22,12 @@ export interface InvokerLimits {
   readonly attemptsMax: number
   /** Model calls at the same time in one process. */
   readonly concurrency: number
+  /** How long after its first words an answer is first previewed: one that is whole by then costs nothing. */
+  readonly previewAfterMs: number
+  /** Between two previews of one answer at least: often enough for the eye, seldom enough for the log. */
+  readonly previewEveryMs: number
+  /** Units of text that wait for a slow log; beyond it the preview ends. Three bytes each still fit into one record. */
+  readonly previewUnitsMax: number
 }
 
 export const defaultInvokerLimits: InvokerLimits = {
@@ -30,4 +36,7 @@ export const defaultInvokerLimits: InvokerLimits = {
   failuresMax: 6,
   attemptsMax: 20,
   concurrency: 512,
+  previewAfterMs: 30,
+  previewEveryMs: 50,
+  previewUnitsMax: 256 * 1024,
 }

@@ -1,7 +1,9 @@
 import type { Draft, Performing } from "@reins/runtime"
 import { requestBody } from "@reins/session"
+import { defaultInvokerLimits, type InvokerLimits } from "./config.ts"
 import type { ModelCall } from "./decide.ts"
 import type { Model, ModelAnswer, ModelFault } from "./models/model.ts"
+import { Previews } from "./previews.ts"
 
 /** Longest wait of our own choosing between two attempts. */
 const backoffMaxMs = 60_000
@@ -22,6 +24,7 @@ export async function perform(
   model: Model,
   measured: Measured,
   random: () => number,
+  limits: InvokerLimits = defaultInvokerLimits,
 ): Promise<readonly Draft[]> {
   const { session } = call
   const { claim, attempt, failures, deadlineAt } = session.request
@@ -30,12 +33,15 @@ export async function perform(
   const timeoutMs = Math.max(1, deadlineAt - performing.now())
   performing.abortAfter(timeoutMs)
   const body = requestBody(session.agent, session.conversation)
+  const previews = performing.preview === undefined ? undefined : new Previews({ session, limits, performing, publish: performing.preview })
   const answered = await model.ask({
     body,
     sessionId: session.sessionId,
     signal: performing.signal,
     timeoutMs,
+    ...(previews === undefined ? {} : { onDelta: previews.heard }),
   })
+  previews?.end()
   const outcome = checked(answered, body)
   const durationMs = Math.round(clock.monotonic() - began)
   measured({ model: session.agent.model, provider: model.provider, seconds: durationMs / 1000, outcome })

@@ -27,6 +27,6 @@ export function llmInvoker(options: {
     decide: (view) => decide(view, limits),
     giveUp,
     refused,
-    perform: (call, performing) => perform(call, performing, options.model, measured, options.random ?? Math.random),
+    perform: (call, performing) => perform(call, performing, options.model, measured, options.random ?? Math.random, limits),
   }
 }

@@ -24,6 +24,8 @@ const shape = {
   REINS_PORT: port.default(0),
   REINS_LOG_LEVEL: z.enum(["trace", "debug", "info", "warn", "error", "fatal", "silent"]).default("info"),
   REINS_DRAIN_MS: z.coerce.number().int().min(0).default(20_000),
+  /** `off`: no answer is shown while it is being written; streams then hear of it when it is whole. Costs the log up to 20 records a second for each answer under way. */
+  REINS_PREVIEWS: z.enum(["on", "off"]).default("on"),
   ANTHROPIC_API_KEY: z.string().min(1).optional(),
   ANTHROPIC_AUTH_TOKEN: z.string().min(1).optional(),
   ANTHROPIC_BASE_URL: z.url().optional(),
@@ -59,6 +61,8 @@ export interface Config {
   readonly logLevel: string
   /** How long a process waits for its effects when it must end. */
   readonly drainMs: number
+  /** Whether answers are published to the topic `deltas` while they are written (`REINS_PREVIEWS`). */
+  readonly previews: boolean
   /** What is odd about the environment, in sentences. */
   readonly warnings: readonly string[]
 }
@@ -137,6 +141,7 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
     port: env.REINS_PORT,
     logLevel: env.REINS_LOG_LEVEL,
     drainMs: env.REINS_DRAIN_MS,
+    previews: env.REINS_PREVIEWS === "on",
     warnings,
   }
 }

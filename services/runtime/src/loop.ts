@@ -49,6 +49,8 @@ export interface LoopOptions {
   /** Sees every record as it is folded: for the terminal, tests and audits. */
   readonly observe?: (record: Observed) => void
   readonly commitIntervalMs?: number
+  /** Whether answers are previewed while they are written. Default: yes. */
+  readonly previews?: boolean
 }
 
 export interface Observed {
@@ -627,6 +629,7 @@ export class Loop {
         clock: this.#clock,
         now: () => this.#time.now(),
         progress: (draft) => void this.#result(partition, sessionId, service, draft, origin, "once").catch(() => undefined),
+        ...(this.#options.previews === false ? {} : { preview: (said) => this.#speaker.preview(partition, said) }),
       })
       for (const draft of drafts) {
         this.#result(partition, sessionId, service, draft, origin, "always").catch((error: unknown) => {

@@ -99,6 +99,7 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
       backends: [...shippedBackends, ...backends],
       metrics,
       logger,
+      previews: config.previews,
       failed: (error) => {
         failed = true
         options.failed(error)

@@ -1,4 +1,4 @@
-import type { Envelope, SessionEvent, ToolDeclared, ToolEvent } from "@reins/events"
+import type { Envelope, ModelPreviewed, SessionEvent, ToolDeclared, ToolEvent } from "@reins/events"
 import type { LogRecord } from "@reins/log"
 import type { Session, ToolCall } from "@reins/session"
 import type { Clock } from "./clock.ts"
@@ -87,6 +87,11 @@ export interface Performing {
   now(): number
   /** Says something on the way; lost if the process dies. */
   progress(draft: Draft): void
+  /**
+   * Shows a part of an answer that is still being written; absent where previews are switched off. Tells whether the log took it, and
+   * never rejects: what was lost is never said again.
+   */
+  readonly preview?: (said: ModelPreviewed) => Promise<boolean>
 }
 
 /** What intake makes of one command. */

@@ -1,4 +1,4 @@
-import type { Envelope, SessionEvent, ToolEvent, TopicNames } from "@reins/events"
+import type { Envelope, ModelPreviewed, SessionEvent, ToolEvent, TopicNames } from "@reins/events"
 import type { Certainty, Log, Placed } from "@reins/log"
 import { type Codec, encodeToolJson } from "@reins/log/codec"
 import type { Clock } from "./clock.ts"
@@ -71,5 +71,25 @@ export class Speaker {
     })
     this.#to.metrics.appended.inc(topic, event.type)
     return placed
+  }
+
+  /** Whether the log took it. A preview is no fact: it has no envelope, is tried once, and whatever becomes of it harms nothing. */
+  async preview(partition: number, said: ModelPreviewed): Promise<boolean> {
+    const { log, codec, metrics, topics } = this.#to
+    const { type, sessionId } = said
+    try {
+      await log.append({
+        topic: topics.deltas,
+        partition,
+        key: () => sessionId,
+        value: codec.encode("deltas", wellFormed(said)),
+        headers: { type, session: sessionId },
+        certainty: "once",
+      })
+    } catch {
+      return false
+    }
+    metrics.appended.inc(topics.deltas, type)
+    return true
   }
 }

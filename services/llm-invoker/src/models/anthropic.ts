@@ -1,6 +1,6 @@
 import Anthropic, { APIConnectionError, APIError, APIUserAbortError } from "@anthropic-ai/sdk"
-import type { Message } from "@anthropic-ai/sdk/resources/messages/messages"
-import type { Model, ModelAnswer, ModelFault } from "./model.ts"
+import type { Message, MessageStreamEvent } from "@anthropic-ai/sdk/resources/messages/messages"
+import type { Model, ModelAnswer, ModelFault, OnDelta } from "./model.ts"
 
 export interface AnthropicOptions {
   readonly apiKey?: string
@@ -32,9 +32,11 @@ export function anthropicModel(options: AnthropicOptions): Model {
           openTelemetry: { conversationId: request.sessionId },
         })
         const inputs = new Map<number, string>()
+        const { onDelta } = request
         stream.on("streamEvent", (event) => {
           if (event.type === "content_block_delta" && event.delta.type === "input_json_delta")
             inputs.set(event.index, (inputs.get(event.index) ?? "") + event.delta.partial_json)
+          if (onDelta !== undefined) tellDelta(event, onDelta)
         })
         const message = await stream.finalMessage()
         requestId = stream.request_id ?? null
@@ -43,6 +45,16 @@ export function anthropicModel(options: AnthropicOptions): Model {
         return fault(error, requestId)
       }
     },
+  }
+}
+
+function tellDelta(event: MessageStreamEvent, onDelta: OnDelta): void {
+  if (event.type === "content_block_delta") {
+    if (event.delta.type === "text_delta" && event.delta.text !== "") onDelta(event.index, "text", event.delta.text)
+  } else if (event.type === "content_block_start") {
+    const block = event.content_block
+    if (block.type === "text" && block.text !== "") onDelta(event.index, "text", block.text)
+    else if (block.type === "thinking" || block.type === "redacted_thinking") onDelta(event.index, "thinking", "")
   }
 }
 

@@ -1,11 +1,16 @@
 import type { Usage } from "@reins/events"
 
+/** A part of a block as it is written. Of thinking only that it began: then `text` is empty. */
+export type OnDelta = (block: number, kind: "text" | "thinking", text: string) => void
+
 export interface ModelRequest {
   /** The exact bytes to send. */
   readonly body: string
   readonly sessionId: string
   readonly signal: AbortSignal
   readonly timeoutMs: number
+  /** Where someone may want to look on. Called in the order of the stream and never after the answer; it must not throw. */
+  readonly onDelta?: OnDelta
 }
 
 /** A whole answer: nothing of a stream that broke off ever becomes one. */
