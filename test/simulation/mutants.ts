@@ -360,8 +360,8 @@ export const mutants: readonly Mutant[] = [
       { folder: "services/tool-router/src", find: "return [...intents, ...cancelClosed(view)]", replace: "return intents" },
       {
         folder: "services/tool-router/src",
-        find: 'if (session.phase === "absent") return cancelClosed(view)',
-        replace: 'if (session.phase === "absent") return []',
+        find: "if (!isStarted(session)) return cancelClosed(view)",
+        replace: "if (!isStarted(session)) return []",
       },
     ],
   },
