@@ -11,8 +11,18 @@ export type Directives = Orders | { readonly unreadable: string }
 
 export interface Orders {
   readonly turnCount: number
+  /** How the last answer is said, where the prompt orders that. */
+  readonly speech: Speech | null
   /** The calls of a turn, from 0; null past the last. Made on demand: each request of a long chain needs one of them. */
   callsOf(turn: number): readonly WantedCall[] | null
+}
+
+/** A slow answer of many parts. */
+export interface Speech {
+  readonly partCount: number
+  readonly apartMs: number
+  /** With a thinking block before it. */
+  readonly thinks: boolean
 }
 
 interface Group {
@@ -23,6 +33,8 @@ interface Group {
 
 /** Turns of one directive; more is a typing error and not a test. */
 const turnsMax = 10_000
+const partsMax = 10_000
+const apartMaxMs = 60_000
 
 /**
  * Reads the directives of a prompt, in order; null where it has none:
@@ -30,24 +42,29 @@ const turnsMax = 10_000
  *     [[call add {"a":1,"b":2}]]                                one turn
  *     [[call add {"a":1,"b":2}; call get_order {"id":"17"}]]    one turn, calls in parallel
  *     [[turns 10: call echo {"n":"$i"}]]                        ten turns; $i is the number of the turn, from 1
+ *     [[say 40 parts 50 ms apart]]                              the last answer: a text of 40 deltas, so far apart
+ *     [[think; say 40 parts 50 ms apart]]                       the same after a block of thinking
  *
  * The arguments may be left out where they are empty. A string that is just "$i" becomes a number where the tool's schema wants one.
  */
 export function directivesOf(prompt: string, tools: readonly Tool[]): Directives | null {
-  const opening = /\[\[\s*(?=(?:call|turns)\b)/g
+  const opening = /\[\[\s*(?=(?:call|turns|say|think)\b)/g
   const groups: Group[] = []
+  let speech: Speech | null = null
   for (let match = opening.exec(prompt); match !== null; match = opening.exec(prompt)) {
     const reader = new Reader(prompt, match.index + match[0].length)
     try {
-      groups.push(readGroup(reader))
+      if (/say|think/y.test(prompt.slice(reader.at, reader.at + 5))) speech = readSpeech(reader)
+      else groups.push(readGroup(reader))
     } catch (error) {
       if (!(error instanceof Unreadable)) throw error
       return { unreadable: `${error.message} at "${prompt.slice(match.index, reader.at + 20)}"` }
     }
     opening.lastIndex = reader.at
   }
-  if (groups.length === 0) return null
+  if (groups.length === 0 && speech === null) return null
   return {
+    speech,
     turnCount: groups.reduce((sum, { count }) => sum + (count ?? 1), 0),
     callsOf(turn: number): readonly WantedCall[] | null {
       let before = 0
@@ -85,6 +102,16 @@ class Reader {
     if (taken === null) throw new Unreadable(`${what} is missing`)
     return taken
   }
+}
+
+function readSpeech(reader: Reader): Speech {
+  const thinks = reader.take(/think\s*;\s*/y) !== null
+  const partCount = Number(reader.need(/say\s+(\d+)\s+parts?/y, '"say" with a number of parts'))
+  const apartMs = Number(reader.take(/\s+(\d+)\s*ms\s+apart/y) ?? 0)
+  if (partCount < 1 || partCount > partsMax) throw new Unreadable(`the number of parts must be from 1 to ${partsMax}`)
+  if (apartMs > apartMaxMs) throw new Unreadable(`the parts may be ${apartMaxMs} ms apart at most`)
+  reader.need(/\s*\]\]/y, '"]]"')
+  return { partCount, apartMs, thinks }
 }
 
 function readGroup(reader: Reader): Group {

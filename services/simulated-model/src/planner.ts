@@ -1,7 +1,7 @@
 import { fillArguments } from "./arguments.ts"
 import { numbersIn, refersBack } from "./arithmetic.ts"
 import { type Chain, callKey, chainOf, type MadeCall } from "./chain.ts"
-import { directivesOf, type WantedCall } from "./directive.ts"
+import { directivesOf, type Speech, type WantedCall } from "./directive.ts"
 import type { MessagesRequest, Tool } from "./messages.ts"
 import type { Said, SaidBlock } from "./script.ts"
 import { stems, type Token, tokensOf } from "./tokens.ts"
@@ -33,7 +33,8 @@ export function plan(request: MessagesRequest): Said {
   if (directives !== null) {
     if ("unreadable" in directives) return answer(request, `${label} I cannot read the directive: ${directives.unreadable}.`)
     const next = directives.callsOf(chain.turns.length)
-    return next === null ? answer(request, report(chain, [])) : callTools(next, null)
+    if (next !== null) return callTools(next, null)
+    return directives.speech === null ? answer(request, report(chain, [])) : speak(request, directives.speech)
   }
   const { calls, notes } = nextCalls(request, tools, chain)
   if (calls.length > 0) {
@@ -56,6 +57,24 @@ function answer(request: MessagesRequest, text: string): Said {
   if (bytes.length <= bytesMax) return { content: [{ type: "text", text }], stopReason: "end_turn" }
   const cut = new TextDecoder().decode(bytes.subarray(0, bytesMax)).replace(/\uFFFD+$/, "")
   return { content: [{ type: "text", text: cut }], stopReason: "max_tokens" }
+}
+
+/** A slow answer: the same for the same order, part by part, with characters of every width in it. */
+function speak(request: MessagesRequest, { partCount, apartMs, thinks }: Speech): Said {
+  const parts = [`${label} `]
+  for (let part = 1; part <= partCount; part++) parts.push(`Part ${part} of ${partCount}, größer, 部分, 🧵. `)
+  const said = answer(request, parts.join(""))
+  const [block] = said.content
+  if (block?.type !== "text") return said
+  // Where the request allows no more tokens, the last parts are missing or cut.
+  let from = 0
+  const deltas: string[] = []
+  for (const { length } of parts) {
+    if (from < block.text.length) deltas.push(block.text.slice(from, from + length))
+    from += length
+  }
+  const thinking: SaidBlock = { type: "thinking", thinking: `I was told to say ${partCount} parts.`, signature: "c2ltdWxhdGVk" }
+  return { ...said, content: [...(thinks ? [thinking] : []), { ...block, parts: deltas }], deltaDelayMs: apartMs }
 }
 
 /** What is still to be called, and a sentence for each clause that a tool almost fitted. */

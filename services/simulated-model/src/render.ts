@@ -68,7 +68,7 @@ function renderBlock(block: SaidBlock, id: string): RenderedBlock {
       return {
         block: { type: "text", text: block.text, citations: null },
         start: { type: "text", text: "", citations: null },
-        deltas: pieces(block.text, 48).map((text) => ({ type: "text_delta", text })),
+        deltas: (block.parts ?? pieces(block.text, 48)).map((text) => ({ type: "text_delta", text })),
       }
     case "tool_use": {
       const outer = { type: "tool_use", id: block.id ?? id, name: block.name }

@@ -28,13 +28,20 @@ export interface Delivery {
   /** Write in pieces of this many bytes, `delayMs` apart. */
   readonly chunkBytes?: number
   readonly delayMs?: number
+  /** Write a stream delta by delta, this long apart. Not beside `chunkBytes`. */
+  readonly deltaDelayMs?: number
   /** Headers beside the usual ones. */
   readonly headers?: Readonly<Record<string, string>>
 }
 
 /** A block that the model says. Ids are given by the server, unless the script wants a certain one. */
 export type SaidBlock =
-  | { readonly type: "text"; readonly text: string }
+  | {
+      readonly type: "text"
+      readonly text: string
+      /** The text as its deltas divide it, in place of equal pieces. */
+      readonly parts?: readonly string[]
+    }
   | {
       readonly type: "tool_use"
       readonly name: string

@@ -183,17 +183,19 @@ export async function startSimulatedModel(options: SimulatedModelOptions = {}): 
     }
     response.writeHead(status, { "content-type": contentType, "cache-control": "no-cache", ...answer.headers })
     const until = Math.min(answer.cutAfterBytes ?? bytes.length, bytes.length)
-    if (answer.cutAfterBytes === undefined && answer.chunkBytes === undefined) {
+    if (answer.cutAfterBytes === undefined && answer.chunkBytes === undefined && answer.deltaDelayMs === undefined) {
       call.outcome = "answered"
       response.end(bytes)
       return
     }
     response.flushHeaders()
-    const step = answer.chunkBytes ?? Math.max(until, 1)
-    for (let at = 0; at < until && !over.aborted; at += step) {
-      if (at > 0 && answer.delayMs !== undefined && answer.delayMs > 0)
-        await sleep(answer.delayMs, undefined, { signal: over }).catch(() => undefined)
-      await write(response, bytes.subarray(at, Math.min(at + step, until)))
+    const delayMs = answer.delayMs ?? answer.deltaDelayMs ?? 0
+    let at = 0
+    for (const end of pieceEnds(bytes, answer)) {
+      if (over.aborted || at >= until) break
+      if (at > 0 && delayMs > 0) await sleep(delayMs, undefined, { signal: over }).catch(() => undefined)
+      await write(response, bytes.subarray(at, Math.min(end, until)))
+      at = end
     }
     if (over.aborted) return
     if (answer.cutAfterBytes === undefined) {
@@ -253,6 +255,19 @@ async function bodyOf(request: IncomingMessage): Promise<string | null> {
     if (length <= bodyBytesMax) chunks.push(chunk)
   }
   return length > bodyBytesMax ? null : Buffer.concat(chunks).toString("utf8")
+}
+
+/** Where the pieces end in which an answer is written; the last end is that of the answer. */
+function* pieceEnds(bytes: Uint8Array, { chunkBytes, deltaDelayMs }: Delivery): Generator<number> {
+  if (chunkBytes !== undefined) {
+    for (let end = chunkBytes; end < bytes.length; end += chunkBytes) yield end
+  } else if (deltaDelayMs !== undefined) {
+    const stream = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+    // The line that opens a delta; a line break inside of one is escaped.
+    const opening = "event: content_block_delta\n"
+    for (let at = stream.indexOf(opening); at >= 0; at = stream.indexOf(opening, at + 1)) if (at > 0) yield at
+  }
+  yield bytes.length
 }
 
 /** Ends an answer early. What was written has reached the kernel, but after a reset the client may have lost some of it. */

@@ -32,6 +32,19 @@ test("each group is a turn; calls in one group are made together", () => {
   ])
 })
 
+test("an answer may be ordered slow and in many parts, alone or after calls, with thinking before it", () => {
+  const speechOf = (prompt: string): unknown => {
+    const directives = directivesOf(prompt, [])
+    return directives === null || "unreadable" in directives ? directives : [directives.turnCount, directives.speech]
+  }
+  assert.deepEqual(speechOf("[[say 40 parts 50 ms apart]]"), [0, { partCount: 40, apartMs: 50, thinks: false }])
+  assert.deepEqual(speechOf("Now [[ think; say 1 part ]] please"), [0, { partCount: 1, apartMs: 0, thinks: true }])
+  assert.deepEqual(speechOf("[[call now]] [[say 2 parts 5ms apart]]"), [1, { partCount: 2, apartMs: 5, thinks: false }])
+  assert.deepEqual(speechOf("[[call now]]"), [1, null])
+  for (const bad of ["[[say hello]]", "[[think]]", "[[say 0 parts]]", "[[say 3 parts 70000 ms apart]]", "[[say 3 parts slowly]]"])
+    assert.ok("unreadable" in (speechOf(bad) as object), bad)
+})
+
 test("turns repeat, and $i is the number of the turn, as a number where the schema wants one", () => {
   assert.deepEqual(
     turnsOf('[[turns 2: call echo {"n":"$i","list":["$i",[7]]}; call get_order {"id":"$i"}]] [[call unknown {"at":"turn $i"}]]', [

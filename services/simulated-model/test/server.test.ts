@@ -40,6 +40,25 @@ suite("the simulated model over its socket", () => {
   let model: SimulatedModel
   let client: Anthropic
 
+  test("an answer ordered slow comes part by part, each part a delta of its own, after its thinking", async () => {
+    const stream = client.messages.stream(request("[[think; say 5 parts 3 ms apart]]"))
+    const texts: string[] = []
+    let begins = ""
+    stream.on("streamEvent", (event) => {
+      if (event.type === "content_block_start") begins += `${event.index} ${event.content_block.type} `
+      if (event.type === "content_block_delta" && event.delta.type === "text_delta") texts.push(event.delta.text)
+    })
+    const message = await stream.finalMessage()
+    assert.equal(begins, "0 thinking 1 text ")
+    assert.deepEqual(texts, ["[simulated] ", ...[1, 2, 3, 4, 5].map((part) => `Part ${part} of 5, größer, 部分, 🧵. `)])
+    assert.equal(textOf(message), texts.join(""))
+    const whole = await client.messages.create(request("[[think; say 5 parts 3 ms apart]]", { stream: false }) as never)
+    assert.equal(textOf(whole), texts.join(""))
+    const cut = await client.messages.stream(request("[[say 50 parts]]", { max_tokens: 20 })).finalMessage()
+    assert.equal(cut.stop_reason, "max_tokens")
+    assert.ok(textOf(cut).startsWith("[simulated] Part 1 of 50") && Buffer.byteLength(textOf(cut)) <= 80, textOf(cut))
+  })
+
   before(async () => {
     model = await startSimulatedModel()
     client = clientOf(model)
