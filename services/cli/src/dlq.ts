@@ -43,7 +43,9 @@ export async function dlqSettle(offset: string, as: "retried" | "dropped"): Prom
 }
 
 async function find(log: Log, config: Config, offset: string): Promise<DeadLetter> {
-  const letter = (await readDeadLetters(log, topicNames(config.prefix))).find((one) => String(one.offset) === offset)
+  const letter = (await readDeadLetters(log, topicNames(config.prefix))).find((one) =>
+    [one.offset, ...one.copies].some((at) => String(at) === offset),
+  )
   if (letter === undefined) throw new CliError(3, `There is no dead letter ${offset}. \`reins dlq list\` shows what there is.`)
   return letter
 }

@@ -22,9 +22,19 @@ export interface DeadLetter {
   /** The headers that it had where it came from. */
   readonly headers: Readonly<Record<string, string>>
   readonly settled: Settled | null
+  /** Offsets of further letters of the same record: one whose acknowledgement was lost may land after another was sent. */
+  readonly copies: readonly number[]
 }
 
-/** The dead letter of a record. */
+/** Where a buried record stood, by the headers of its letter; null where they do not say. */
+export function coordinatesOf(headers: Readonly<Record<string, string>>): string | null {
+  const topic = headers["dlq.topic"]
+  const partition = headers["dlq.partition"]
+  const offset = headers["dlq.offset"]
+  return topic === undefined || partition === undefined || offset === undefined ? null : `${topic}/${partition}/${offset}`
+}
+
+/** The dead letter of a record. Sent once: whoever buries looks whether it stands before sending it again. */
 export function deadLetterOf(names: TopicNames, record: LogRecord, service: string, reason: string, message: string): Append {
   return {
     topic: names.deadLetters,
@@ -41,22 +51,34 @@ export function deadLetterOf(names: TopicNames, record: LogRecord, service: stri
       "dlq.reason": reason,
       "dlq.message": message,
     },
-    certainty: "always",
+    certainty: "once",
   }
 }
 
-/** All dead letters that stand, oldest first, with what became of them. */
+/** All dead letters that stand, oldest first and each record's once, with what became of them. */
 export async function readDeadLetters(log: Log, names: TopicNames): Promise<readonly DeadLetter[]> {
   const letters = new Map<number, DeadLetter>()
+  /** The first letter of each record, by the offset of any. */
+  const firsts = new Map<number, number>()
+  const byCoordinates = new Map<string, number>()
   for await (const records of log.replay(names.deadLetters, 0, 0)) {
     for (const { offset, timestamp, key, value, headers } of records) {
       const settles = headers["dlq.settles"]
       if (settles !== undefined) {
-        const letter = letters.get(Number(settles))
+        const letter = letters.get(firsts.get(Number(settles)) ?? -1)
         if (letter !== undefined)
           letters.set(letter.offset, { ...letter, settled: headers["dlq.as"] === "retried" ? "retried" : "dropped" })
         continue
       }
+      const coordinates = coordinatesOf(headers) ?? `letter ${offset}`
+      const first = letters.get(byCoordinates.get(coordinates) ?? -1)
+      if (first !== undefined) {
+        firsts.set(offset, first.offset)
+        letters.set(first.offset, { ...first, copies: [...first.copies, offset] })
+        continue
+      }
+      firsts.set(offset, offset)
+      byCoordinates.set(coordinates, offset)
       letters.set(offset, {
         offset,
         buriedAt: timestamp,
@@ -70,6 +92,7 @@ export async function readDeadLetters(log: Log, names: TopicNames): Promise<read
         value,
         headers: Object.fromEntries(Object.entries(headers).filter(([name]) => !name.startsWith("dlq."))),
         settled: null,
+        copies: [],
       })
     }
   }

@@ -13,8 +13,8 @@ import {
 import { type Codec, type Decoded, decodeRecord, isJson } from "@reins/log/codec"
 import { isStarted, type Session, statusOf, type Verdict } from "@reins/session"
 import type { Logger } from "pino"
+import { Burial, type Ours } from "./burial.ts"
 import { type Clock, LogTime, systemClock } from "./clock.ts"
-import { deadLetterOf } from "./dead-letters.ts"
 import { Declarations, declare } from "./declarations.ts"
 import { type CommandDesk, hearCommands } from "./hear-commands.ts"
 import { Liveness } from "./liveness.ts"
@@ -102,6 +102,7 @@ export class Loop {
   readonly #declaredTooEarly = new Set<string>()
   readonly #assignedAt = new Map<number, number>()
   readonly #speaker: Speaker
+  readonly #burial: Burial
   readonly #offsets: Offsets
   readonly #desk: CommandDesk
   #following: Following | undefined
@@ -120,6 +121,7 @@ export class Loop {
     const { log, codec, metrics, logger, instance } = options
     const idPrefix = options.idPrefix ?? randomBytes(6).toString("hex")
     this.#speaker = new Speaker({ log, codec, metrics, clock: this.#clock, topics: this.#topics, instance, idPrefix })
+    this.#burial = new Burial(log, this.#topics, this.#clock, logger)
     this.#desk = {
       log,
       metrics,
@@ -189,6 +191,7 @@ export class Loop {
         const owned = this.#owned.get(partition)
         if (owned === undefined) return
         owned.caughtUp.add(topic)
+        owned.freshFrom.set(topic, owned.next.get(topic) ?? 0)
         this.#becameReady(owned)
       },
       lost: (partition) => this.#lost(partition),
@@ -419,19 +422,24 @@ export class Loop {
 
   /** Puts a record into the dead letters (design rule 16). */
   #bury(owned: OwnedPartition, record: LogRecord, service: string, reason: string, message: string): void {
-    const { log, logger } = this.#options
-    logger.error(
-      { topic: record.topic, partition: record.partition, offset: record.offset, reason },
-      `A record was put into the dead letters: ${message}`,
-    )
-    const burying = owned.burying.get(record.topic) ?? new Set()
-    owned.burying.set(record.topic, burying.add(record.offset))
-    log.append(deadLetterOf(this.#topics, record, service, reason, message)).then(
-      () => burying.delete(record.offset),
+    const { logger } = this.#options
+    const { topic, partition, offset } = record
+    logger.error({ topic, partition, offset, reason }, `A record is put into the dead letters: ${message}`)
+    const burying = owned.burying.get(topic) ?? new Set()
+    owned.burying.set(topic, burying.add(offset))
+    const isFresh = offset >= (owned.freshFrom.get(topic) ?? Number.POSITIVE_INFINITY)
+    const ours = (): Ours => {
+      if (this.#stopped || !this.#owned.has(partition)) return "no"
+      return this.#following?.alive() === true ? "yes" : "unsure"
+    }
+    this.#burial.bury(record, service, reason, message, isFresh, ours).then(
+      (stands) => {
+        if (stands) burying.delete(offset)
+      },
       (error: unknown) => {
         logger.error({ err: error }, "A dead letter could not be written.")
         // What the log refuses it would refuse whoever comes next.
-        if (error instanceof AppendRejectedError) burying.delete(record.offset)
+        if (error instanceof AppendRejectedError) burying.delete(offset)
       },
     )
   }

@@ -34,6 +34,8 @@ export class OwnedPartition {
   readonly next: Map<string, number> = new Map()
   /** Topics whose end at assignment has been reached. */
   readonly caughtUp: Set<string> = new Set()
+  /** By topic, the offset from which on nobody can have read records before us; unknown until the topic is caught up. */
+  readonly freshFrom: Map<string, number> = new Map()
   /** Sessions to decide about. */
   readonly dirty: Set<string> = new Set()
   /** Offset of the first record of every session here: the low watermark of `sessions`. */

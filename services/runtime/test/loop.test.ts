@@ -1,7 +1,7 @@
 import assert from "node:assert/strict"
 import { describe, it } from "node:test"
 import { type SessionEventOf, topicNames } from "@reins/events"
-import type { LogRecord } from "@reins/log"
+import type { Commit, LogRecord } from "@reins/log"
 import { Codec } from "@reins/log/codec"
 import { MemoryBroker, type MemoryLog } from "@reins/log/memory"
 import { pino } from "pino"
@@ -82,7 +82,132 @@ async function until(holds: () => boolean | Promise<boolean>): Promise<void> {
   assert.fail("It never came true.")
 }
 
+/** What a client commits from now on. */
+function commitsOf(log: MemoryLog): Commit[] {
+  const commits: Commit[] = []
+  const follow = log.follow.bind(log)
+  log.follow = async (options) => {
+    const following = await follow(options)
+    const commit = following.commit.bind(following)
+    following.commit = async (some) => {
+      commits.push(...some)
+      return commit(some)
+    }
+    return following
+  }
+  return commits
+}
+
+/** Waits until a client has committed that every unreadable record of `topic` below `offset` is buried. */
+async function untilBuried(commits: readonly Commit[], topic: string, offset: number): Promise<void> {
+  await until(() => commits.some((commit) => commit.topic === topic && commit.note === `read=${offset}`))
+}
+
+async function buried(log: MemoryLog): Promise<readonly string[]> {
+  return (await standing(log, topics.deadLetters)).map(({ headers }) => `${headers["dlq.topic"]}/${headers["dlq.offset"]}`)
+}
+
+/** Whose letters land but are never acknowledged. */
+function deafToLetters(broker: MemoryBroker): MemoryLog {
+  return broker.connect((batches, write) => {
+    const outcomes = write(batches)
+    return batches.some(({ topic }) => topic === topics.deadLetters) ? new Promise(() => {}) : Promise.resolve(outcomes)
+  })
+}
+
 describe("a record that nobody can read", () => {
+  it("has one dead letter though its process died between writing it and committing that it did", async () => {
+    const { broker, admin, start } = await stage()
+    broker.inject(topics.sessions, 0, { key: "k", value: Buffer.from("poison") })
+    broker.inject(topics.sessions, 0, { key: "k", value: Buffer.from("more of it") })
+    const dying = deafToLetters(broker)
+    const first = await start("first", dying, burying)
+    await until(async () => (await buried(admin)).length === 2)
+    // The next letter is not written: the process dies before.
+    const third = broker.inject(topics.sessions, 0, { key: "k", value: Buffer.from("poison that nobody has buried") })
+    dying.kill()
+    dying.expire()
+    await first.stop()
+    const heir = broker.connect()
+    const commits = commitsOf(heir)
+    const second = await start("second", heir, burying)
+    await untilBuried(commits, topics.sessions, third + 1)
+    assert.deepEqual(
+      await buried(admin),
+      [0, 1, third].map((offset) => `${topics.sessions}/${offset}`),
+    )
+    await second.stop()
+  })
+
+  it("has one dead letter also where many others were buried since", async () => {
+    const { broker, admin, codec, start } = await stage()
+    const poison = broker.inject(topics.sessions, 0, { key: "k", value: Buffer.from("poison") })
+    const dying = deafToLetters(broker)
+    const first = await start("first", dying, burying)
+    await until(async () => (await buried(admin)).length === 1)
+    dying.kill()
+    dying.expire()
+    await first.stop()
+    for (let n = 0; n < 1000; n++)
+      broker.inject(topics.deadLetters, 0, { value: codec.encode("sessions", rejected(n)), headers: { "dlq.topic": "another" } })
+    const heir = broker.connect()
+    const commits = commitsOf(heir)
+    const second = await start("second", heir, burying)
+    await untilBuried(commits, topics.sessions, poison + 1)
+    assert.equal((await buried(admin)).filter((one) => one === `${topics.sessions}/${poison}`).length, 1)
+    await second.stop()
+  })
+
+  it("has one dead letter though the log's word that it stands was lost", async () => {
+    const { broker, admin, start } = await stage()
+    const poison = broker.inject(topics.sessions, 0, { key: "k", value: Buffer.from("poison") })
+    let written = 0
+    const log = broker.connect(async (batches, write) => {
+      const outcomes = write(batches)
+      if (batches.some(({ topic }) => topic === topics.deadLetters) && written++ === 0) return lost()
+      return outcomes
+    })
+    const commits = commitsOf(log)
+    const loop = await start("first", log, burying)
+    await untilBuried(commits, topics.sessions, poison + 1)
+    assert.deepEqual(await buried(admin), [`${topics.sessions}/${poison}`])
+    await loop.stop()
+  })
+
+  it("is buried in the end though nothing of the first tries landed", async () => {
+    const { broker, admin, start } = await stage()
+    const poison = broker.inject(topics.sessions, 0, { key: "k", value: Buffer.from("poison") })
+    let tries = 0
+    const log = broker.connect(async (batches, write) => {
+      if (batches.some(({ topic }) => topic === topics.deadLetters) && tries++ < 2) return lost()
+      return write(batches)
+    })
+    const commits = commitsOf(log)
+    const loop = await start("first", log, burying)
+    await untilBuried(commits, topics.sessions, poison + 1)
+    assert.deepEqual(await buried(admin), [`${topics.sessions}/${poison}`])
+    await loop.stop()
+  })
+
+  it("costs no look at the dead letters where nobody else can have buried it", async () => {
+    const { broker, admin, start } = await stage()
+    const log = broker.connect()
+    const commits = commitsOf(log)
+    const loop = await start("first", log, burying)
+    await until(() => loop.ready() && loop.partitions.length === 1)
+    let looks = 0
+    const bounds = log.bounds.bind(log)
+    log.bounds = (topic) => {
+      looks++
+      return bounds(topic)
+    }
+    const poison = broker.inject(topics.sessions, 0, { key: "k", value: Buffer.from("poison") })
+    await untilBuried(commits, topics.sessions, poison + 1)
+    assert.deepEqual(await buried(admin), [`${topics.sessions}/${poison}`])
+    assert.equal(looks, 0)
+    await loop.stop()
+  })
+
   it("is buried by the successor of a process that died before its dead letter stood", async () => {
     const { broker, admin, start } = await stage()
     broker.inject(topics.sessions, 0, { key: "k", value: Buffer.from("poison") })
@@ -109,6 +234,28 @@ describe("a record that nobody can read", () => {
 })
 
 describe("a command that nobody can read", () => {
+  it("has one dead letter though its process died between writing it and committing that it did", async () => {
+    const { broker, admin, start } = await stage()
+    const hearing: AnyService = {
+      name: "hearing",
+      contract: { reads: ["commands", "sessions"], says: [], buries: ["commands"], needsDeclarations: false },
+      hear: () => ({ judged: "bury", reason: "undecodable", message: "It is poison." }),
+    }
+    const poison = broker.inject(topics.commands, 0, { key: "s", value: Buffer.from("poison") })
+    const dying = deafToLetters(broker)
+    const first = await start("first", dying, hearing)
+    await until(async () => (await buried(admin)).length === 1)
+    dying.kill()
+    dying.expire()
+    await first.stop()
+    const heir = broker.connect()
+    const commits = commitsOf(heir)
+    const second = await start("second", heir, hearing)
+    await untilBuried(commits, topics.commands, poison + 1)
+    assert.deepEqual(await buried(admin), [`${topics.commands}/${poison}`])
+    await second.stop()
+  })
+
   it("is buried by the successor of a process that read it while it drained", async () => {
     const { broker, admin, codec, start } = await stage()
     const hearing: AnyService = {
