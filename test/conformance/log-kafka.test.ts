@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto"
 import { sharedKafka, skipWithoutKafka } from "@reins/infra/kafka"
 import type { Log } from "@reins/log"
 import { openKafka } from "@reins/log/kafka"
+import { Kafka, logLevel } from "kafkajs"
 import { cleanedTopic } from "../e2e/cleaned-topic.ts"
 import { api, FaultProxy } from "../e2e/fault-proxy.ts"
 import { conformance } from "./log.ts"
@@ -58,6 +59,17 @@ if (skip === false) {
         void clients.get(log)?.proxy.next(api.produce, fault)
       },
       compactedHole: () => cleanedTopic(bootstrap, admin, partitions),
+      // A broker looks for what has expired every five minutes; what it then does to the log can be asked for at once.
+      expired: async () => {
+        const name = await topic({ cleanup: "delete" })
+        for (let n = 0; n < 11; n++)
+          await admin.append({ topic: name, partition: 0, key: () => null, value: new Uint8Array([n]), headers: {}, certainty: "always" })
+        const kafka = new Kafka({ brokers: bootstrap.split(","), logLevel: logLevel.NOTHING }).admin()
+        await kafka.connect()
+        await kafka.deleteTopicRecords({ topic: name, partitions: [{ partition: 0, offset: "7" }] })
+        await kafka.disconnect()
+        return { topic: name, partition: 0, end: 11 }
+      },
       stop: async () => {
         await Promise.allSettled([...clients.keys()].map((log) => log.close()))
         await Promise.all([...clients.values()].map(({ proxy }) => proxy.stop()))

@@ -35,6 +35,8 @@ export interface LogHarness {
   loseNextAck?(log: Log, how: "landed" | "lost" | "late"): Promise<void>
   /** A partition in which the log cleaner has left a stretch without records (on Kafka an empty batch), and the offsets that are left. */
   compactedHole?(): Promise<{ readonly topic: string; readonly partition: number; readonly left: readonly number[]; readonly end: number }>
+  /** A partition of a `delete` topic whose first records, of ten at least, have passed their retention. */
+  expired(): Promise<{ readonly topic: string; readonly partition: number; readonly end: number }>
   /** Why a capability is missing. */
   readonly lacks?: Partial<Record<"kill" | "loseNextAck" | "compactedHole", string>>
   stop(): Promise<void>
@@ -721,6 +723,28 @@ export function conformance(adapter: string, open: () => Promise<LogHarness>): v
         assert.equal(victim.records.length, got)
         assert.ok((await replayed(log, topic, 0)).every((record) => textOf(record) !== "from the grave"))
         survivor.check()
+      })
+    })
+
+    describe("retention", () => {
+      it("takes away the oldest records, and nothing else changes: not an offset, not a follower's way, not the next append", async () => {
+        const { topic, partition, end } = await harness.expired()
+        const bounds = (await log.bounds(topic)).find((one) => one.partition === partition)
+        assert.ok(bounds !== undefined && bounds.start > 0 && bounds.start < end, JSON.stringify(bounds))
+        assert.equal(bounds.end, end)
+        const left = range(end - bounds.start).map((n) => bounds.start + n)
+        assert.deepEqual(
+          (await replayed(log, topic, partition)).map(({ offset }) => offset),
+          left,
+        )
+        const one = await reader(log, { group: group(), topics: [topic] })
+        await until(() => one.caughtUp.has(`${topic}/${partition}`), "it has caught up")
+        const { offset } = await log.append(entry(topic, partition, "new"))
+        assert.equal(offset, end)
+        const offsets = (): number[] => one.records.filter((record) => record.partition === partition).map((record) => record.offset)
+        await until(() => offsets().includes(end), "the new record is delivered")
+        assert.deepEqual(offsets(), [...left, end])
+        one.check("compacted")
       })
     })
 

@@ -3,7 +3,8 @@ import { MemoryBroker, type MemoryLog } from "@reins/log/memory"
 import { conformance } from "./log.ts"
 
 conformance("memory", async () => {
-  const broker = new MemoryBroker({ recordBytesMax: 1_000_000 })
+  let aheadMs = 0
+  const broker = new MemoryBroker({ recordBytesMax: 1_000_000, now: () => Date.now() + aheadMs })
   const clients: MemoryLog[] = []
   const connect = (): MemoryLog => {
     const client = broker.connect()
@@ -32,6 +33,13 @@ conformance("memory", async () => {
       for (let n = 0; n < 30; n++) broker.inject(name, 0, { key: n < 4 ? `kept ${n}` : "superseded", value: new Uint8Array([n]) })
       broker.compact(name, 0)
       return { topic: name, partition: 0, left: [0, 1, 2, 3, 29], end: 30 }
+    },
+    expired: async () => {
+      const name = await topic({ cleanup: "delete", config: { "retention.ms": "60000" } })
+      const inject = (n: number): number => broker.inject(name, 0, { value: new Uint8Array([n]) })
+      for (let n = 0; n < 10; n++) inject(n)
+      aheadMs += 61_000
+      return { topic: name, partition: 0, end: inject(10) + 1 }
     },
     stop: async () => {
       for (const client of clients) await client.close()

@@ -33,6 +33,20 @@ conformance("sqlite", async () => {
       cleaner.close()
       return { topic: name, partition: 0, left: [0, 1, 2, 3, 29], end: 30 }
     },
+    expired: async () => {
+      const name = await topic({ cleanup: "delete", config: { "retention.ms": "1" } })
+      const append = async (): Promise<number> => {
+        const entry = { topic: name, partition: 0, key: () => null, value: new Uint8Array(10), headers: {} }
+        return (await log.append({ ...entry, certainty: "always" })).offset
+      }
+      for (let n = 0; n < 10; n++) await append()
+      // It is not swept with every append, so this goes on until it was.
+      for (;;) {
+        const end = (await append()) + 1
+        if ((await log.bounds(name))[0]?.start !== 0) return { topic: name, partition: 0, end }
+        await new Promise((resolve) => setTimeout(resolve, 20))
+      }
+    },
     lacks: {
       kill: "the owner is the only member of its groups there can be; services/log/test/sqlite.test.ts kills the owner itself",
       loseNextAck:

@@ -1,6 +1,7 @@
 import type { CommitClock, PartitionBatch, WriteOutcome } from "./group-commit.ts"
 import type { LocalFollowing } from "./local-following.ts"
 import { LocalHub, LocalLog } from "./local-log.ts"
+import { retentionMsOf, Sweeps, sweptMax } from "./local-retention.ts"
 import type { Store, StoredAt, Stretch, StretchLimit } from "./local-store.ts"
 import type { Bounds, Commit, LogRecord, TopicDescription, TopicSettings } from "./log.ts"
 import { LocalRegistry } from "./registry/local.ts"
@@ -11,6 +12,8 @@ import type { SchemaRegistry } from "./registry/registry.ts"
 
 interface Stored {
   records: LogRecord[]
+  /** Moved by retention alone: compaction keeps the beginning, also where nothing stands there any more. */
+  start: number
   end: number
   timestamp: number
 }
@@ -19,8 +22,10 @@ class MemoryStore implements Store {
   readonly #topics = new Map<string, { readonly description: TopicDescription; readonly partitions: Stored[] }>()
   readonly #commits = new Map<string, { offset: number; note: string }>()
   readonly #schemas: { subject: string; schema: string }[] = []
+  readonly #sweeps = new Sweeps()
 
   append(batches: readonly PartitionBatch[], now: number): readonly StoredAt[] {
+    if (this.#sweeps.due(now)) this.#sweeps.done(now, this.#sweep(now))
     return batches.map(({ topic, partition, entries }) => {
       const stored = this.#stored(topic, partition)
       const baseOffset = stored.end
@@ -58,13 +63,13 @@ class MemoryStore implements Store {
   }
 
   bounds(topic: string): readonly Bounds[] {
-    return (this.#topics.get(topic)?.partitions ?? []).map(({ end }, partition) => ({ partition, start: 0, end }))
+    return (this.#topics.get(topic)?.partitions ?? []).map(({ start, end }, partition) => ({ partition, start, end }))
   }
 
   createTopic({ name, partitions, cleanup, config }: TopicSettings): void {
     this.#topics.set(name, {
       description: { name, partitions, cleanup, config: { ...config } },
-      partitions: Array.from({ length: partitions }, () => ({ records: [], end: 0, timestamp: 0 })),
+      partitions: Array.from({ length: partitions }, () => ({ records: [], start: 0, end: 0, timestamp: 0 })),
     })
   }
 
@@ -104,6 +109,25 @@ class MemoryStore implements Store {
     stored.records = stored.records.filter(
       ({ key, offset, value }) => offset === stored.end - 1 || (last.get(key) === offset && (value !== null || tombstones === "keep")),
     )
+  }
+
+  /** Takes away what is older than its topic's retention; returns how many. */
+  #sweep(now: number): number {
+    let left = sweptMax
+    for (const { description, partitions } of this.#topics.values()) {
+      const retentionMs = retentionMsOf(description)
+      if (retentionMs === null) continue
+      for (const stored of partitions) {
+        const { records } = stored
+        let count = 0
+        while (count < Math.min(left, records.length - 1) && (records[count] as LogRecord).timestamp < now - retentionMs) count++
+        if (count === 0) continue
+        records.splice(0, count)
+        stored.start = (records[0] as LogRecord).offset
+        left -= count
+      }
+    }
+    return sweptMax - left
   }
 
   #stored(topic: string, partition: number): Stored {

@@ -3,6 +3,7 @@ import { join } from "node:path"
 import { DatabaseSync, type StatementSync } from "node:sqlite"
 import type { PartitionBatch } from "./group-commit.ts"
 import { LocalHub, LocalLog } from "./local-log.ts"
+import { retentionMsOf, Sweeps, sweptMax } from "./local-retention.ts"
 import type { Store, StoredAt, Stretch, StretchLimit } from "./local-store.ts"
 import {
   type Bounds,
@@ -132,13 +133,21 @@ function unavailable(dir: string, cause: unknown): LogUnavailableError {
 
 interface StoredPartition {
   end: number
+  /** Of the newest record. */
   timestamp: number
+  /** Of the oldest record as far as it is known: never later than that. Only the topics that are swept keep it. */
+  oldest: number
 }
 
 interface StoredTopic {
   readonly id: number
   readonly description: TopicDescription
   readonly partitions: readonly StoredPartition[]
+}
+
+interface Swept {
+  readonly count: number
+  readonly oldest: ReadonlyMap<StoredPartition, number>
 }
 
 type Row = Record<string, unknown>
@@ -154,6 +163,9 @@ class SqliteStore implements Store {
   readonly #select: StatementSync
   readonly #newest: StatementSync
   readonly #topic: StatementSync
+  readonly #oldest: StatementSync
+  readonly #expired: StatementSync
+  readonly #sweeps = new Sweeps()
 
   constructor(db: DatabaseSync, owner: boolean) {
     this.#db = db
@@ -168,12 +180,20 @@ class SqliteStore implements Store {
     )
     this.#newest = db.prepare("SELECT offset, timestamp FROM records WHERE topic_id = ? AND partition = ? ORDER BY offset DESC LIMIT 1")
     this.#topic = db.prepare("SELECT id, name, partitions, cleanup, config FROM topics WHERE name = ?")
+    this.#oldest = db.prepare("SELECT offset, timestamp FROM records WHERE topic_id = ? AND partition = ? ORDER BY offset LIMIT 1")
+    // Timestamps never go backwards in a partition, so what has expired is a stretch at its beginning.
+    this.#expired = db.prepare(
+      `DELETE FROM records WHERE topic_id = ?1 AND partition = ?2 AND offset <= (
+        SELECT max(offset) FROM (SELECT offset, timestamp FROM records WHERE topic_id = ?1 AND partition = ?2 AND offset < ?3 ORDER BY offset LIMIT ?4)
+        WHERE timestamp < ?5)`,
+    )
     if (owner) for (const { name } of this.topics()) this.#load(name)
   }
 
   append(batches: readonly PartitionBatch[], now: number): readonly StoredAt[] {
     const placed: StoredAt[] = []
     const after: { readonly stored: StoredPartition; readonly end: number; readonly timestamp: number }[] = []
+    let swept: Swept | undefined
     this.#transact(() => {
       for (const { topic, partition, entries } of batches) {
         const { id } = this.#stored(topic)
@@ -185,9 +205,14 @@ class SqliteStore implements Store {
           this.#insert.run(id, partition, offset++, timestamp, key, value, JSON.stringify(headers))
         after.push({ stored, end: offset, timestamp })
       }
+      if (this.#sweeps.due(now)) swept = this.#sweep(now)
     })
     // Only now do they stand; a transaction that failed leaves everything as it was.
     for (const { stored, end, timestamp } of after) Object.assign(stored, { end, timestamp })
+    if (swept !== undefined) {
+      for (const [stored, oldest] of swept.oldest) stored.oldest = oldest
+      this.#sweeps.done(now, swept.count)
+    }
     return placed
   }
 
@@ -211,8 +236,13 @@ class SqliteStore implements Store {
   }
 
   bounds(topic: string): readonly Bounds[] {
-    const { description } = this.#stored(topic)
-    return Array.from({ length: description.partitions }, (_, partition) => ({ partition, start: 0, end: this.end(topic, partition) }))
+    const { id, description } = this.#stored(topic)
+    return Array.from({ length: description.partitions }, (_, partition) => {
+      const end = this.end(topic, partition)
+      // What is compacted keeps its beginning, also where nothing stands there any more.
+      const oldest = description.cleanup === "delete" ? (this.#oldest.get(id, partition) as Row | undefined) : undefined
+      return { partition, start: (oldest?.["offset"] as number | undefined) ?? 0, end }
+    })
   }
 
   createTopic({ name, partitions, cleanup, config }: TopicSettings): void {
@@ -263,6 +293,23 @@ class SqliteStore implements Store {
     if (this.#db.isOpen) this.#db.close()
   }
 
+  /** Takes away what is older than its topic's retention. What this transaction has inserted is not looked at. */
+  #sweep(now: number): Swept {
+    const swept = { count: 0, oldest: new Map<StoredPartition, number>() }
+    for (const { id, description, partitions } of this.#known.values()) {
+      const retentionMs = retentionMsOf(description)
+      if (retentionMs === null) continue
+      const before = now - retentionMs
+      for (const [partition, stored] of partitions.entries()) {
+        if (swept.count === sweptMax) return swept
+        if (stored.end < 2 || stored.oldest >= before) continue
+        swept.count += Number(this.#expired.run(id, partition, stored.end - 1, sweptMax - swept.count, before).changes)
+        swept.oldest.set(stored, (this.#oldest.get(id, partition) as Row)["timestamp"] as number)
+      }
+    }
+    return swept
+  }
+
   #transact(run: () => void): void {
     this.#begin.run()
     try {
@@ -303,7 +350,10 @@ class SqliteStore implements Store {
 
   #newestOf(id: number, partition: number): StoredPartition {
     const row = this.#newest.get(id, partition) as Row | undefined
-    return row === undefined ? { end: 0, timestamp: 0 } : { end: (row["offset"] as number) + 1, timestamp: row["timestamp"] as number }
+    // The first sweep finds the oldest by itself.
+    return row === undefined
+      ? { end: 0, timestamp: 0, oldest: 0 }
+      : { end: (row["offset"] as number) + 1, timestamp: row["timestamp"] as number, oldest: 0 }
   }
 }
 
