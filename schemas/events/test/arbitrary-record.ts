@@ -30,7 +30,7 @@ function valueOf(schema: unknown, name: string): fc.Arbitrary<unknown> {
     case "enum":
       return fc.constantFrom(...Object.keys(def.entries ?? {}))
     case "optional":
-      return valueOf(def.innerType, name)
+      return fc.option(valueOf(def.innerType, name), { nil: undefined })
     case "nullable":
       return fc.option(valueOf(def.innerType, name))
     case "array":
@@ -41,5 +41,28 @@ function valueOf(schema: unknown, name: string): fc.Arbitrary<unknown> {
       })
     default:
       throw new Error(`No arbitrary for zod ${def.type} at ${name}.`)
+  }
+}
+
+/** The record as Avro gives it back: what may be left out and was is null there. */
+export function asRead(definition: Definition, record: object): unknown {
+  return { ...(whole(definition.schema, record) as object), type: definition.type }
+}
+
+function whole(schema: unknown, value: unknown): unknown {
+  if (value === undefined || value === null) return null
+  const { def } = (schema as { readonly _zod: { readonly def: ZodDef } })._zod
+  switch (def.type) {
+    case "optional":
+    case "nullable":
+      return whole(def.innerType, value)
+    case "array":
+      return (value as readonly unknown[]).map((item) => whole(def.element, item))
+    case "object":
+      return Object.fromEntries(
+        Object.entries(def.shape ?? {}).map(([field, inner]) => [field, whole(inner, (value as Readonly<Record<string, unknown>>)[field])]),
+      )
+    default:
+      return value
   }
 }

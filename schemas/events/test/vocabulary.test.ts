@@ -33,7 +33,7 @@ describe("the vocabulary", () => {
   })
 
   it("has facts in the past tense and requests in the imperative", () => {
-    const past = /(ed|timed-out|outcome-unknown)$/
+    const past = /(ed|held|given|timed-out|outcome-unknown)$/
     for (const { type } of [...sessionFacts, ...toolFacts]) assert.match(type, past)
     for (const { type } of definitions.filter(({ family }) => family === "commands")) assert.doesNotMatch(type, past)
   })
@@ -67,7 +67,15 @@ describe("topics", () => {
 
 describe("what a person may write", () => {
   it("an agent needs a model; the rest has defaults", () => {
-    assert.deepEqual(agentGiven.parse({ model: "m" }), { name: "agent", model: "m", maxTokens: 4096, tools: [], params: {}, limits: {} })
+    assert.deepEqual(agentGiven.parse({ model: "m" }), {
+      name: "agent",
+      model: "m",
+      maxTokens: 4096,
+      tools: [],
+      toolsets: [],
+      params: {},
+      limits: {},
+    })
     for (const wrong of [
       {},
       { model: "" },
@@ -83,7 +91,7 @@ describe("what a person may write", () => {
     assert.ok(toolGiven.safeParse({ name: "get_order-2", backend: "http" }).success)
     for (const wrong of [
       { name: "get order", backend: "http" },
-      { name: "x".repeat(65), backend: "http" },
+      { name: "x".repeat(129), backend: "http" },
       { name: "add", backend: "a/b" },
       { name: "add" },
       { name: "add", backend: "function", effect: "harmless" },

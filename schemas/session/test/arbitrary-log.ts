@@ -240,6 +240,8 @@ function arbitraryOf(schema: unknown, name: string): fc.Arbitrary<unknown> {
       return fc.constantFrom(...Object.keys(def.entries ?? {}))
     case "nullable":
       return fc.option(arbitraryOf(def.innerType, name))
+    case "optional":
+      return fc.option(arbitraryOf(def.innerType, name), { nil: undefined })
     case "array":
       return fc.array(arbitraryOf(def.element, name), { maxLength: 2 })
     case "object":

@@ -58,7 +58,7 @@ describe("the fold of sessions", () => {
         phases.add(next.phase)
       }
     }
-    assert.deepEqual([...phases].sort(), ["absent", "awaiting-model", "awaiting-tools", "ended", "idle", "parked", "settling"])
+    assert.deepEqual([...phases].sort(), ["absent", "awaiting-model", "awaiting-tools", "deleted", "ended", "idle", "parked", "settling"])
     // Every fact has a case in which it counts.
     for (const { type } of sessionFacts) assert.ok(verdicts.has(`accepted ${type}`), `no ${type} was accepted`)
     for (const wanted of [

@@ -266,7 +266,10 @@ describe("a session.start", () => {
         }),
       ),
     )
-    assert.deepEqual([code, message], ["invalid_agent", "agent/tools/1/name: there are two tools of the name add."])
+    assert.deepEqual(
+      [code, message],
+      ["invalid_agent", "agent/tools/1/name: there are two tools of the name add; the other is agent/tools/0."],
+    )
   })
 
   it("that is too large for a record is rejected by bytes, not by characters", () => {

@@ -4,6 +4,7 @@ export const contract: Contract = {
   reads: ["sessions", "tools", "declarations"],
   says: [
     "tool-call.refused",
+    "tool-call.held",
     "tool-call.dispatched",
     "tool-call.completed",
     "tool-call.failed",
