@@ -1,8 +1,9 @@
 import type { Log } from "@reins/log"
 import type { Clock } from "./clock.ts"
 
-/** Looks come every half second while someone wants to know. */
-const freshMs = 2000
+/** Looks come this often while someone wants to know. */
+const lookEveryMs = 500
+const freshMs = 4 * lookEveryMs
 
 interface Watched {
   /** Monotonic times of the first and the newest of the trusted looks in a row that have missed the instance. */
@@ -76,10 +77,12 @@ export class Liveness {
         else watched.absent.set(instance, { sinceMs: goesOn ? absence.sinceMs : now, lastMs: now })
       }
     }
+    // Without a grace time one miss says it all, and whoever waits for that need not wait longer.
+    const isKnown = this.#log.absenceGraceMs === 0 && trusted && [...watched.asked.keys()].some((instance) => !members.has(instance))
     const waiting = [...watched.asked.values()].flatMap((set) => [...set])
     watched.asked.clear()
-    // One look in half a second is enough while someone still wants to know: they ask again when called.
-    this.#clock.after(this.#log.absenceGraceMs === 0 ? 0 : 500, () => {
+    // Whoever still wants to know asks again when called.
+    this.#clock.after(isKnown ? 0 : lookEveryMs, () => {
       watched.looking = false
       if (this.#stopped) return
       for (const again of waiting) again()

@@ -7,6 +7,8 @@ import { Liveness } from "../src/liveness.ts"
 interface Stage {
   /** The answer to the next looks; null where it cannot be trusted. */
   members: ReadonlySet<string> | null
+  /** How often the group was looked at. */
+  looks: number
   readonly liveness: Liveness
   pass(ms: number): Promise<void>
   /** Asks as a decision does: again whenever it is told to. */
@@ -24,9 +26,14 @@ function stage(absenceGraceMs: number): Stage {
       return () => undefined
     },
   }
-  const log = { absenceGraceMs, members: async () => made.members } as unknown as Log
+  const members = async (): Promise<ReadonlySet<string> | null> => {
+    made.looks++
+    return made.members
+  }
+  const log = { absenceGraceMs, members } as unknown as Log
   const made: Stage = {
     members: new Set(["me", "other"]),
+    looks: 0,
     liveness: new Liveness(log, clock, "own", "me"),
     pass: async (ms) => {
       const end = now + ms
@@ -103,6 +110,27 @@ describe("who is gone", () => {
     await made.pass(100)
     const watched = made.watch("own", "another")
     await made.pass(5000)
+    assert.equal(watched.gone(), true)
+  })
+
+  it("is looked for twice a second while it lives or nobody can say, whatever the grace time", async () => {
+    for (const absenceGraceMs of [0, 6000]) {
+      for (const members of [new Set(["me", "other"]), null]) {
+        const made = stage(absenceGraceMs)
+        made.members = members
+        const watched = made.watch("own", "other")
+        await made.pass(10_000)
+        assert.equal(watched.gone(), false)
+        assert.ok(made.looks >= 10 && made.looks <= 21, `${made.looks} looks in ten seconds`)
+      }
+    }
+  })
+
+  it("is known at once where one miss says it", async () => {
+    const made = stage(0)
+    made.members = new Set(["me"])
+    const watched = made.watch("own", "other")
+    await made.pass(200)
     assert.equal(watched.gone(), true)
   })
 
