@@ -8,8 +8,6 @@ const afterAbortMs = 1000
 /** An answer to "did it happen?" is worth some wait also when the deadline is near. */
 const reconcileMsMin = 10_000
 
-/** Longest result, in characters of its JSON: what the router lets through, and a record well below the broker's limit of 1 MiB. */
-const contentMax = 256 * 1024
 const messageMax = 8000
 
 /** One run of a tool, or one question about a run that nobody finished. Whatever the tool does, what comes back is a fact. */
@@ -92,25 +90,21 @@ async function attempt(tool: Runnable, input: unknown, context: ToolContext): Pr
     if (context.signal.aborted && isAbort(error, context.signal)) return null
     return new ToolError(messageOf(error), { cause: error })
   }
+  return answerOf(value)
+}
+
+/** What a tool gave, as the model will read it; a failure where JSON cannot say it, or where it is too long. */
+function answerOf(value: unknown): ToolAnswer | ToolError {
   try {
-    return fitting(ToolAnswer.of(value))
+    return ToolAnswer.of(value)
   } catch (error) {
+    if (error instanceof ToolError) return error
     return new ToolError(`It ran, but its result is no JSON: ${messageOf(error)}`, {
       kind: "malformed_output",
       effect: "done",
       cause: error,
     })
   }
-}
-
-/** A result that fits into a record and into what the router lets through. */
-function fitting(answer: ToolAnswer): ToolAnswer | ToolError {
-  const { length } = answer.content
-  if (length <= contentMax) return answer
-  return new ToolError(`It ran, but its result of ${length} characters is larger than the ${contentMax} that fit.`, {
-    kind: "output_too_large",
-    effect: "done",
-  })
 }
 
 /** Whether this was thrown because of the abort, by the names that the platform gives it. */
@@ -141,7 +135,7 @@ async function reconciled(
     const answer = await tool.reconcile?.(run.call.dispatch?.idempotencyKey ?? "", input)
     if (answer === undefined) return unknown("the tool cannot be asked whether it happened")
     if (answer.happened) {
-      const answered = fitting(ToolAnswer.of(answer.result))
+      const answered = answerOf(answer.result)
       if (answered instanceof ToolError)
         return { ...base, outcome: "failed", kind: answered.kind, message: answered.message, effect: answered.effect }
       return { ...base, content: answered.content, isError: answered.isError }

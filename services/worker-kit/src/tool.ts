@@ -1,5 +1,9 @@
 import type { EffectClass, EffectDone } from "@reins/events"
 import { z } from "zod"
+import { jsonText } from "./json-text.ts"
+
+/** Longest result, in characters of its JSON: what the router lets through, and a record well below the broker's limit of 1 MiB. */
+const contentMax = 256 * 1024
 
 /** What a tool may know and do while it runs. */
 export interface ToolContext {
@@ -28,16 +32,27 @@ export class ToolAnswer {
     this.isError = isError
   }
 
-  /** Text goes as it is; any other value as its JSON text. */
+  /** Text goes as it is; any other value as its JSON text. Throws a `ToolError` where it is too long, by its length before it is copied. */
   static of(value: unknown, isError = false): ToolAnswer {
     if (value instanceof ToolAnswer) return value
-    return new ToolAnswer(JSON.stringify(typeof value === "string" ? value : (JSON.stringify(value) ?? "")), isError)
+    return new ToolAnswer(fitting(typeof value === "string" ? value : fitting(value)), isError)
   }
 
   /** Content blocks of the Messages API. */
   static blocks(blocks: readonly { readonly type: string }[], isError = false): ToolAnswer {
-    return new ToolAnswer(JSON.stringify(blocks), isError)
+    return new ToolAnswer(fitting(blocks), isError)
   }
+}
+
+/** The JSON text of a result, as long as it fits into a record and into what the router lets through. */
+function fitting(value: unknown): string {
+  const text = jsonText(value, contentMax) ?? ""
+  const length = typeof text === "string" ? text.length : text.atLeast
+  if (typeof text === "string" && length <= contentMax) return text
+  throw new ToolError(`It ran, but its result of at least ${length} characters is larger than the ${contentMax} that fit.`, {
+    kind: "output_too_large",
+    effect: "done",
+  })
 }
 
 /** A tool throws this to say how it failed; anything else thrown is a `backend_error` of which nobody knows what it left behind. */

@@ -157,8 +157,15 @@ test("a result that JSON cannot say, or that fits in no record, is a failure of 
   }
   const most = 256 * 1024
   assert.equal((await result(runOf("pure"), answering("x".repeat(most - 2)))).outcome, "completed")
-  for (const value of ["x".repeat(most - 1), "\u0001".repeat(Math.ceil(most / 6)), ToolAnswer.blocks([{ type: "x".repeat(most) }])]) {
-    const said = await result(runOf("unsafe"), answering(value))
+  for (const run of [
+    () => "x".repeat(most - 1),
+    () => "\u0001".repeat(Math.ceil(most / 6)),
+    () => ({ escaped: '"'.repeat(most / 2) }),
+    () => ToolAnswer.blocks([{ type: "x".repeat(most) }]),
+    () => ({ bytes: Buffer.alloc(most) }),
+    () => Buffer.alloc(most),
+  ]) {
+    const said = await result(runOf("unsafe"), { run })
     assert.deepEqual([said.outcome, said.kind, said.effect, said.content === null], ["failed", "output_too_large", "done", true])
     assert.match(said.message ?? "", /characters is larger than the 262144 that fit/)
   }
