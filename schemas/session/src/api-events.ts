@@ -1,4 +1,12 @@
-import { canonicalJson, clientBackend, type IdleReason, type SessionEvent, type SessionEventOf, type Tool } from "@reins/events"
+import {
+  canonicalJson,
+  clientBackend,
+  type IdleReason,
+  isDeeperThan,
+  type SessionEvent,
+  type SessionEventOf,
+  type Tool,
+} from "@reins/events"
 import { allHeld } from "./evolve.ts"
 import type { Call, Known, Session, Step } from "./session.ts"
 import { isStarted } from "./summary.ts"
@@ -144,7 +152,6 @@ class Telling {
         this.#idled(event.reason as IdleReason, event.message)
         break
       case "session.parked":
-        this.#cutOff()
         this.#error("unknown_error", event.message, "exhausted")
         if (apiStatus(this.#before) !== "idle") this.#idle({ type: "retries_exhausted" }, null)
         break
@@ -450,10 +457,14 @@ function objectOf(json: string): object {
   return typeof value === "object" && value !== null && !Array.isArray(value) ? value : { value }
 }
 
-/** The text itself where it is no JSON: what anyone wrote into the log is shown, and stops nobody. */
+/** Nothing of use nests deeper; what does is shown as text. */
+const depthMax = 128
+
+/** The text itself where it is no JSON that can be shown: what anyone wrote into the log stops nobody. */
 function parsed(json: string): unknown {
   try {
-    return JSON.parse(json)
+    const value = JSON.parse(json) as unknown
+    return isDeeperThan(value, depthMax) ? json : value
   } catch {
     return json
   }

@@ -1,11 +1,13 @@
 import {
   type Agent,
   canonicalJson,
+  clientBackend,
   type HeldReason,
   type IdleReason,
   isDeeperThan,
   type SessionEvent,
   type SessionEventOf,
+  tool as toolSchema,
 } from "@reins/events"
 import { awaits, holdOf } from "./admission.ts"
 import { hear, heard, noCommands } from "./command-ids.ts"
@@ -38,6 +40,7 @@ import type {
  * E6 Every tool call of a response is answered exactly once in the next request, in the order in which the model asked.
  * E7 After an interrupt or an end no dispatch and no request is accepted.
  * E8 Only an accepted record changes the state. One that breaks an invariant is accepted as the breach that it is: the session parks.
+ * E9 A call that has to be allowed is dispatched under an allow or not at all; one that the client runs, never.
  */
 export function evolve(session: Session, event: SessionEvent, at: Position): Step {
   if ("commandId" in event && heard(session.commands, event.commandId)) {
@@ -298,9 +301,10 @@ function heardMessage(
 }
 
 /** What a call that an interrupt or an end closes is answered with: whether it may have run is known from whether it was dispatched. */
-function closed(call: Call): Call {
+function closed(session: Known, call: Call): Call {
   if (call.state.is === "done") return call
-  const atClient = call.state.is === "held" && call.state.reason === "client"
+  // Its client may have seen it, and run it, before it was held.
+  const atClient = awaits(session, call) === "client"
   const ran = call.state.is === "dispatched" || call.attempt > 0
   const content = atClient
     ? "Interrupted while it waited for its client. It may have run; its outcome is unknown."
@@ -317,7 +321,7 @@ function interrupted(session: Running, commandId: string, at: Position): Running
     ...knownOf(session),
     phase: "settling",
     reason: "interrupted",
-    calls: session.calls.map(closed),
+    calls: session.calls.map((call) => closed(session, call)),
     commands,
     changedAt: at.timestamp,
   }
@@ -327,7 +331,7 @@ function ended(session: Running | Parked, commandId: string, at: Position): Ende
   return {
     ...knownOf(session),
     phase: "ended",
-    calls: session.calls.map(closed),
+    calls: session.calls.map((call) => closed(session, call)),
     queued: [],
     commands: hear(session.commands, commandId),
     changedAt: at.timestamp,
@@ -353,7 +357,7 @@ interface Changes {
 
 function updated(session: Running | Parked | Ended, event: SessionEventOf<"session.updated">, at: Position): Step {
   const given = parsed(event.changes)
-  const changes: Changes = isObject(given) ? (given as Changes) : {}
+  const changes: Changes = isObject(given) && !isDeeperThan(given, depthMax) ? (given as Changes) : {}
   const before = session.profile ?? { title: null, metadata: "{}", environmentId: null, agent: null }
   const profile: Profile = {
     title: typeof changes.title === "string" || changes.title === null ? changes.title : before.title,
@@ -369,13 +373,14 @@ function updated(session: Running | Parked | Ended, event: SessionEventOf<"sessi
 }
 
 function toolsOf(json: string): Agent["tools"] | null {
-  const tools = parsed(json)
-  if (!Array.isArray(tools)) return null
-  const agent = tools as Agent["tools"]
-  const usable = agent.every(
-    (tool) => typeof tool?.name === "string" && typeof tool.inputSchema === "string" && isObject(parsed(tool.inputSchema)),
-  )
-  return usable ? agent : null
+  // Only what a session could have begun with: every decision after it stands on these fields.
+  const tools = toolSchema.array().safeParse(parsed(json))
+  if (!tools.success) return null
+  const usable = tools.data.every(({ inputSchema }) => {
+    const schema = parsed(inputSchema)
+    return isObject(schema) && !isDeeperThan(schema, depthMax)
+  })
+  return usable ? tools.data : null
 }
 
 /** What someone said about a held call. Where it is no longer held as it was, it is heard and changes nothing (B13, B14). */
@@ -385,8 +390,15 @@ function answered(session: Running, event: SessionEventOf<"approval.given" | "re
   const index = session.calls.findIndex((call) => call.toolUseId === event.toolUseId)
   const call = session.calls[index]
   const next = call === undefined ? null : answeredCall(session, call, event)
-  if (next === null) return accept(heardIt)
-  return accept({ ...knownOf(heardIt), phase: "awaiting-tools", calls: session.calls.with(index, next) })
+  if (call === undefined || next === null) return accept(heardIt)
+  // What its client has run is charged, also where the result came before the hold.
+  const early = call.state.is === "wanted" && event.type === "result.received"
+  return accept({
+    ...knownOf(heardIt),
+    phase: "awaiting-tools",
+    calls: session.calls.with(index, next),
+    toolCalls: session.toolCalls + (early ? 1 : 0),
+  })
 }
 
 /** The call after its answer, or null where that is no answer to it. */
@@ -624,12 +636,16 @@ function callAfter(session: Known, call: Call, event: CallEvent, at: Position): 
     const unknown = event.reason === "outcome_unknown"
     const on = unknown ? call.state.is === "dispatched" && event.causedBy === call.state.eventId : event.causedBy === session.response
     if (!on || (!unknown && call.state.is !== "wanted") || event.attempt !== call.attempt || !isHeldReason(event.reason)) return null
+    // E1: the answer may stand before its hold, and a copy of the hold behind it; neither is asked for again.
+    if (call.approval !== undefined && !unknown) return null
     const { eventId, reason, argumentsHash, message } = event
     const { approval: _, ...rest } = call
     return { ...rest, state: { is: "held", eventId, reason, argumentsHash, message } }
   }
   if (event.type === "tool-call.dispatched") {
     if (call.state.is !== "wanted" || event.attempt !== call.attempt + 1 || event.causedBy !== session.response) return null
+    // E9: a dispatch chained on an allow that the log did not take is none.
+    if (mustWait(session, call)) return null
     return {
       ...call,
       attempt: event.attempt,
@@ -670,6 +686,11 @@ function callAfter(session: Known, call: Call, event: CallEvent, at: Position): 
   }
 }
 
+function mustWait(session: Known, call: Call): boolean {
+  const tool = session.agent.tools.find((one) => one.name === call.tool)
+  return tool?.backend === clientBackend || (tool?.permission === "always_ask" && call.approval === undefined)
+}
+
 function isHeldReason(reason: string): reason is HeldReason {
   return reason === "approval" || reason === "client" || reason === "outcome_unknown"
 }
@@ -680,9 +701,13 @@ export function allHeld(calls: readonly Call[]): boolean {
 }
 
 function idled(session: Running, event: SessionEventOf<"session.idled">, at: Position): Step {
+  // Remembered like a command: the session may wait several times in one turn, and a late copy must not say so for the next time.
+  const id = `idled/${event.eventId}`
+  if (event.reason === "requires_action" && heard(session.commands, id)) return { session, verdict: "duplicate" }
   if (event.turn !== session.turns || !mayIdle(session, event)) return refuse(session, event)
   const reason = event.reason as IdleReason
-  if (session.phase === "awaiting-tools" && reason === "requires_action") return accept({ ...stamped(session, at), waiting: true })
+  if (session.phase === "awaiting-tools" && reason === "requires_action")
+    return accept({ ...stamped(session, at), commands: hear(session.commands, id), waiting: true })
   const idle: Idle = {
     ...knownOf(session),
     phase: "idle",

@@ -1,0 +1,183 @@
+import assert from "node:assert/strict"
+import { describe, it } from "node:test"
+import type { SessionEvent } from "@reins/events"
+import { agent, Story, type Told, text, tool, toolUse } from "@reins/session/testing"
+import fc from "fast-check"
+import { type ApiEvent, apiEvents, apiStatus, type Session, SessionsFold } from "../src/index.ts"
+import { hostileLog, plausibleLog } from "./arbitrary-log.ts"
+
+const iso = (ms: number): string => new Date(ms).toISOString()
+
+/** The events of one session, record by record. */
+function shown(records: readonly Told<SessionEvent>[], sessionId: string): { readonly events: ApiEvent[]; readonly sessions: Session[] } {
+  const fold = new SessionsFold()
+  const events: ApiEvent[] = []
+  const sessions: Session[] = []
+  for (const { event, at } of records) {
+    const before = fold.get(event.sessionId)
+    const verdict = fold.apply(event, at)
+    const session = fold.get(event.sessionId)
+    if (event.sessionId !== sessionId) continue
+    for (const one of apiEvents(before, event, { session, verdict }, at.timestamp, iso)) {
+      events.push(one)
+      sessions.push(session)
+    }
+  }
+  return { events, sessions }
+}
+
+function typesOf(story: Story): readonly string[] {
+  return shown(story.records, story.sessionId).events.map(({ type }) => type)
+}
+
+const idle = ["session.thread_status_idle", "session.usage", "session.status_idle"]
+const running = ["session.status_running", "session.thread_status_running"]
+
+describe("the events of the API", () => {
+  it("tell a turn without tools in the order of the wire", () => {
+    const story = new Story().started().requested()
+    story.responded([{ type: "thinking", thinking: "", signature: "s" }, text("Hello.")]).idled()
+    assert.deepEqual(typesOf(story), [
+      "user.message",
+      ...running,
+      "span.model_request_start",
+      "agent.thinking",
+      "agent.message",
+      "span.model_request_end",
+      ...idle,
+    ])
+  })
+
+  it("tell of no event for a session that waits for its first message", () => {
+    assert.deepEqual(typesOf(new Story().started(agent(), { input: null })), [])
+  })
+
+  it("say a message that has to wait twice under one id: queued, and where a request takes it", () => {
+    const story = new Story().started().requested().message("More.")
+    const queued = shown(story.records, story.sessionId).events.at(-1)
+    assert.deepEqual([queued?.type, queued?.processed_at], ["user.message", null])
+    story
+      .responded([text("Hello.")])
+      .idled()
+      .requested()
+    const again = shown(story.records, story.sessionId).events.filter(({ id }) => id === queued?.id)
+    assert.deepEqual(
+      again.map(({ processed_at: time }) => time === null),
+      [true, false],
+    )
+    assert.deepEqual(typesOf(story).slice(-2), ["user.message", "span.model_request_start"])
+  })
+
+  it("never show a session that goes on at once as idle", () => {
+    const story = new Story()
+      .started()
+      .requested()
+      .message("More.")
+      .responded([text("Hello.")])
+      .idled()
+    assert.equal(typesOf(story).includes("session.status_idle"), false)
+  })
+
+  it("show a call of a backend by its kind, with the policy that was applied, and its result", () => {
+    const tools = [tool("look"), tool("refund", { server: "orders", permission: "always_ask" }), tool("ask", { backend: "client" })]
+    const story = new Story().started(agent(tools)).requested()
+    story.responded([toolUse("a", "look"), toolUse("b", "refund", { id: 1 }), toolUse("c", "ask"), toolUse("d", "nobody")])
+    const { events } = shown(story.records, story.sessionId)
+    const calls = events.filter(({ type }) => type.endsWith("tool_use"))
+    assert.deepEqual(
+      calls.map(({ type, name, evaluated_permission: permission, mcp_server_name: server }) => [type, name, permission, server]),
+      [
+        ["agent.tool_use", "look", "allow", undefined],
+        ["agent.mcp_tool_use", "refund", "ask", "orders"],
+        ["agent.custom_tool_use", "ask", undefined, undefined],
+        ["agent.tool_use", "nobody", "deny", undefined],
+      ],
+    )
+    story.dispatched("a").completed("a", "seen")
+    const result = shown(story.records, story.sessionId).events.at(-1)
+    assert.deepEqual([result?.type, result?.["tool_use_id"], result?.["is_error"]], ["agent.tool_result", calls[0]?.id, false])
+    assert.deepEqual(result?.["content"], [{ type: "text", text: "seen" }])
+  })
+
+  it("end the span of a request that is cut off, and say end_turn after an interrupt", () => {
+    const story = new Story().started().requested().interrupted().idled()
+    const { events } = shown(story.records, story.sessionId)
+    assert.deepEqual(
+      events.slice(4).map(({ type }) => type),
+      ["user.interrupt", "span.model_request_end", ...idle],
+    )
+    assert.deepEqual(events.at(-1)?.["stop_reason"], { type: "end_turn" })
+    assert.equal(events[5]?.["is_error"], true)
+  })
+
+  it("show a failure that is tried again as rescheduled, and the next attempt as running", () => {
+    const story = new Story().started().requested().modelFailed({ kind: "overloaded_error", retryable: true }).requested()
+    assert.deepEqual(typesOf(story).slice(4), [
+      "span.model_request_end",
+      "session.error",
+      "session.status_rescheduled",
+      "session.thread_status_rescheduled",
+      ...running,
+      "span.model_request_start",
+    ])
+  })
+
+  const keepsTheRules = (records: readonly Told<SessionEvent>[], sessionId: string): void => {
+    const { events, sessions } = shown(records, sessionId)
+    const accepted = records.filter(({ verdict }) => verdict === "accepted").map(({ event }) => event.eventId)
+    // What alters records may give two of them one logical id; of those nothing is promised.
+    const distinct = new Set(accepted).size === accepted.length
+    const places = new Map<string, number>()
+    for (const [index, event] of events.entries()) {
+      // V1, V4: an id comes again only for a message that waited.
+      const before = places.get(event.id)
+      if (before !== undefined && distinct) {
+        assert.equal(event.type, "user.message")
+        assert.equal(events[before]?.processed_at, null)
+      }
+      places.set(event.id, index)
+      if (event.type !== "session.status_idle") continue
+      // V3
+      assert.equal(events[index - 1]?.type, "session.usage")
+      assert.equal(events[index - 2]?.type, "session.thread_status_idle")
+      const next = events[index + 1]?.type
+      // What a session was doing when it was parked is closed when it ends.
+      const closes = sessions[index]?.phase === "parked"
+      assert.ok(
+        closes ||
+          next === undefined ||
+          /^(user\.|session\.(status_running|updated|status_terminated|thread_status_|deleted|error))/.test(next),
+        `${next} follows an idle`,
+      )
+    }
+    // Who reads the events alone knows the status.
+    let status = "idle"
+    for (const [index, { type }] of events.entries()) {
+      const said = /^session\.status_(running|idle|rescheduled|terminated)$/.exec(type)?.[1]
+      if (said !== undefined) status = said === "rescheduled" ? "rescheduling" : said
+      const isLast = events[index + 1] === undefined || sessions[index + 1] !== sessions[index]
+      const real = apiStatus(sessions[index] as Session)
+      // What settles is about to be idle, and is said to be nothing else on the way there.
+      const settles = sessions[index]?.phase === "settling"
+      if (isLast && !settles && real !== null && real !== "idle" && real !== "rescheduling") assert.equal(status, real)
+    }
+  }
+
+  it("keep their rules over every log that comes about", () => {
+    fc.assert(
+      fc.property(plausibleLog, ({ records, sessionIds }) => {
+        for (const sessionId of sessionIds) keepsTheRules(records, sessionId)
+      }),
+      { numRuns: 500 },
+    )
+  })
+
+  it("can be told of any log at all", () => {
+    fc.assert(
+      fc.property(hostileLog, ({ records, sessionIds }) => {
+        for (const sessionId of sessionIds) assert.ok(shown(records, sessionId).events.every(({ id, type }) => id !== "" && type !== ""))
+      }),
+      { numRuns: 500 },
+    )
+  })
+})

@@ -1,0 +1,393 @@
+import { type ModelPreviewed, type SessionEvent, type TopicNames } from "@reins/events"
+import type { Following, Log, LogRecord } from "@reins/log"
+import { type Codec, decodeRecord } from "@reins/log/codec"
+import {
+  type ApiEvent,
+  apiEvents,
+  apiStatus,
+  evolve,
+  isStarted,
+  type Known,
+  type Session,
+  SessionsFold,
+  type Started,
+} from "@reins/session"
+import type { Logger } from "pino"
+import { Previews } from "./previews.ts"
+import { type Answer, type Place, Store } from "./store.ts"
+
+/** An event as it becomes known, for the streams. */
+export type Listener = (told: { readonly event: ApiEvent; readonly place: Place | null }) => void
+
+export interface ProjectionOptions {
+  readonly log: Log
+  readonly codec: Codec
+  readonly topics: TopicNames
+  readonly instance: string
+  readonly logger: Logger
+  readonly failed: (error: Error) => void
+}
+
+/** A session as the read model knows it. */
+export interface ProjectedSession {
+  readonly session: Started
+  readonly partition: number
+  /** Milliseconds that it has been running, up to `runningSince` or for good. */
+  readonly activeMs: number
+  readonly runningSince: number | null
+  /** Log time from which it no longer changes; null while it may. */
+  readonly closedAt: number | null
+}
+
+interface Times {
+  activeMs: number
+  runningSince: number | null
+  closedAt: number | null
+}
+
+/** The commands whose answers are kept in mind for a retry of the request that sent them. */
+const recentMs = 10 * 60_000
+
+/**
+ * Follows every partition of `sessions` into the read model, by the fold and by the projection of `schemas/session`; it decides nothing.
+ *
+ * R1 What a request reads is at least what stood in the log when the request came (`caughtUp`), whichever gateway wrote it.
+ * R2 A batch is in the read model before the first of its events is told to a stream: who hears of idle can act on idle.
+ */
+export class Projection {
+  readonly store: Store = new Store()
+  readonly #options: ProjectionOptions
+  readonly #folds = new Map<number, SessionsFold>()
+  readonly #partitionOf = new Map<string, number>()
+  readonly #times = new Map<string, Times>()
+  readonly #next = new Map<number, number>()
+  readonly #listeners = new Map<string, Set<Listener>>()
+  readonly #answerWaiters = new Map<string, (answer: Answer) => void>()
+  readonly #placeWaiters: { readonly ends: ReadonlyMap<number, number>; readonly reached: () => void }[] = []
+  readonly #previews: Previews
+  readonly #behind = new Set<number>()
+  #following: Following | undefined
+  #previewing: Following | undefined
+  #bounds: Promise<ReadonlyMap<number, number>> | undefined
+  #started = false
+
+  constructor(options: ProjectionOptions) {
+    this.#options = options
+    this.#previews = new Previews()
+  }
+
+  async start(): Promise<void> {
+    const { log, topics, instance, failed } = this.#options
+    const standing = new Map((await log.bounds(topics.sessions)).map(({ partition, end }) => [partition, end]))
+    for (const [partition, end] of standing) if (end > 0) this.#behind.add(partition)
+    this.#following = await log.follow({
+      instance,
+      topics: [topics.sessions],
+      records: (_topic, partition, records) => this.#read(partition, records),
+      caughtUp: (_topic, partition) => {
+        this.#behind.delete(partition)
+        // What was erased at the end of a partition is never delivered, and is read all the same.
+        this.#next.set(partition, Math.max(this.#next.get(partition) ?? 0, standing.get(partition) ?? 0))
+        this.#wakePlaceWaiters()
+      },
+      failed,
+    })
+    const ends = new Map((await log.bounds(topics.deltas)).map(({ partition, end }) => [partition, end]))
+    this.#previewing = await log.follow({
+      instance: `${instance}-previews`,
+      topics: [topics.deltas],
+      from: (_topic, partition) => ends.get(partition) ?? 0,
+      records: (_topic, _partition, records) => this.#preview(records),
+      failed,
+    })
+    this.#started = true
+  }
+
+  /** Whether everything that stood at the start has been read. */
+  ready(): boolean {
+    return this.#started && this.#behind.size === 0
+  }
+
+  async stop(): Promise<void> {
+    await this.#following?.stop()
+    await this.#previewing?.stop()
+    this.store.close()
+  }
+
+  /** The session, if there is one of this tenant. */
+  session(tenant: string, sessionId: string): ProjectedSession | null {
+    const partition = this.#partitionOf.get(sessionId)
+    if (partition === undefined) return null
+    const session = this.#folds.get(partition)?.get(sessionId)
+    if (session === undefined || !isStarted(session) || session.tenant !== tenant) return null
+    return { session, partition, ...this.#timesOf(sessionId) }
+  }
+
+  get size(): number {
+    return this.#partitionOf.size
+  }
+
+  /** Resolves when everything that is in the log now is in the read model. Rejects where the log cannot be asked. */
+  async caughtUp(): Promise<void> {
+    const ends = await this.#endsNow()
+    if (this.#reached(ends)) return
+    await new Promise<void>((resolve) => this.#placeWaiters.push({ ends, reached: resolve }))
+  }
+
+  /** One question to the log serves all requests that came while the one before it was under way. */
+  async #endsNow(): Promise<ReadonlyMap<number, number>> {
+    const { log, topics } = this.#options
+    // The question under way may have been answered before this request came; whichever follows it was not.
+    await this.#bounds?.catch(() => undefined)
+    this.#bounds ??= log
+      .bounds(topics.sessions)
+      .then((bounds) => new Map(bounds.map(({ partition, end }) => [partition, end])))
+      .finally(() => {
+        this.#bounds = undefined
+      })
+    return this.#bounds
+  }
+
+  #reached(ends: ReadonlyMap<number, number>): boolean {
+    for (const [partition, end] of ends) if (end > 0 && (this.#next.get(partition) ?? 0) < end) return false
+    return true
+  }
+
+  /** What this command came to. Rejects with the signal's reason where nobody answers in time. */
+  answered(commandId: string, signal: AbortSignal): Promise<Answer> {
+    const known = this.store.answer(commandId)
+    if (known !== null) return Promise.resolve(known)
+    return new Promise((resolve, reject) => {
+      const stop = (): void => {
+        this.#answerWaiters.delete(commandId)
+        reject(signal.reason as Error)
+      }
+      signal.addEventListener("abort", stop, { once: true })
+      this.#answerWaiters.set(commandId, (answer) => {
+        signal.removeEventListener("abort", stop)
+        resolve(answer)
+      })
+    })
+  }
+
+  /** The newest command whose id begins so, of the last ten minutes. */
+  recentCommand(prefix: string, now: number): string | null {
+    return this.store.recentCommand(prefix, now - recentMs)
+  }
+
+  listen(sessionId: string, listener: Listener): () => void {
+    const listeners = this.#listeners.get(sessionId) ?? new Set()
+    this.#listeners.set(sessionId, listeners.add(listener))
+    return () => {
+      listeners.delete(listener)
+      if (listeners.size === 0) this.#listeners.delete(sessionId)
+    }
+  }
+
+  get listening(): number {
+    let all = 0
+    for (const listeners of this.#listeners.values()) all += listeners.size
+    return all
+  }
+
+  // --- reading
+
+  async #read(partition: number, records: readonly LogRecord[]): Promise<void> {
+    const said: { event: SessionEvent | null; record: LogRecord }[] = []
+    for (const record of records) said.push({ event: await this.#decode(record), record })
+    const told: { sessionId: string; event: ApiEvent; place: Place }[] = []
+    const touched = new Set<string>()
+    const answers: [string, Answer][] = []
+    this.store.transaction(() => {
+      for (const { event, record } of said) {
+        this.#next.set(partition, record.offset + 1)
+        if (event === null) continue
+        try {
+          this.#apply(partition, event, record, told, touched, answers)
+        } catch (error) {
+          // What cannot be shown is left out here; what becomes of the session is for its owner to say.
+          this.#options.logger.error({ err: error, partition, offset: record.offset }, "A record could not be shown.")
+        }
+      }
+      for (const sessionId of touched) this.#putSession(partition, sessionId)
+    })
+    for (const [commandId, answer] of answers) {
+      const waiter = this.#answerWaiters.get(commandId)
+      this.#answerWaiters.delete(commandId)
+      waiter?.(answer)
+    }
+    for (const { sessionId, event, place } of told) this.#tell(sessionId, event, place)
+    this.#wakePlaceWaiters()
+  }
+
+  #wakePlaceWaiters(): void {
+    for (let index = this.#placeWaiters.length - 1; index >= 0; index--) {
+      const waiter = this.#placeWaiters[index]
+      if (waiter === undefined || !this.#reached(waiter.ends)) continue
+      this.#placeWaiters.splice(index, 1)
+      waiter.reached()
+    }
+  }
+
+  async #decode(record: LogRecord): Promise<SessionEvent | null> {
+    if (record.value === null) return null
+    const { codec } = this.#options
+    let decoded = decodeRecord(codec, "sessions", record)
+    if (!decoded.ok && "unknownSchema" in decoded) {
+      await codec.learn(decoded.unknownSchema)
+      decoded = decodeRecord(codec, "sessions", record)
+    }
+    return decoded.ok ? (decoded.said as unknown as SessionEvent) : null
+  }
+
+  #apply(
+    partition: number,
+    event: SessionEvent,
+    record: LogRecord,
+    told: { sessionId: string; event: ApiEvent; place: Place }[],
+    touched: Set<string>,
+    answers: [string, Answer][],
+  ): void {
+    let fold = this.#folds.get(partition)
+    if (fold === undefined) {
+      fold = new SessionsFold()
+      this.#folds.set(partition, fold)
+    }
+    const { sessionId } = event
+    const before = fold.get(sessionId)
+    const verdict = fold.apply(event, record)
+    if (verdict !== "accepted") return
+    const after = fold.get(sessionId)
+    if ("commandId" in event) {
+      const answer: Answer = event.type === "command.rejected" ? { code: event.code, message: event.message } : { eventId: event.eventId }
+      this.store.putAnswer(event.commandId, record.timestamp, answer)
+      answers.push([event.commandId, answer])
+    }
+    if (!isStarted(after) && after.phase !== "deleted") return
+    this.#partitionOf.set(sessionId, partition)
+    const shown = apiEvents(before, event, { session: after, verdict }, record.timestamp, iso)
+    for (const [index, one] of shown.entries()) {
+      const place = { partition, offset: record.offset, index }
+      this.store.putEvent(sessionId, one, place, record.timestamp)
+      told.push({ sessionId, event: one, place })
+    }
+    this.#keepTime(sessionId, before, after, record.timestamp)
+    touched.add(sessionId)
+    fold.sessions.set(sessionId, lightened(after))
+  }
+
+  #timesOf(sessionId: string): Times {
+    return this.#times.get(sessionId) ?? { activeMs: 0, runningSince: null, closedAt: null }
+  }
+
+  #keepTime(sessionId: string, before: Session, after: Session, timestamp: number): void {
+    const was = isActive(before)
+    const is = isActive(after)
+    const closed = after.phase === "ended" || after.phase === "deleted"
+    if (was === is && !closed) return
+    const times = this.#times.get(sessionId) ?? { activeMs: 0, runningSince: null, closedAt: null }
+    if (!was && is) times.runningSince = timestamp
+    if (was && !is && times.runningSince !== null) {
+      times.activeMs += Math.max(0, timestamp - times.runningSince)
+      times.runningSince = null
+    }
+    if (closed) times.closedAt ??= timestamp
+    this.#times.set(sessionId, times)
+  }
+
+  #putSession(partition: number, sessionId: string): void {
+    const session = this.#folds.get(partition)?.get(sessionId)
+    if (session === undefined || !isStarted(session)) {
+      this.store.dropSession(sessionId)
+      this.#times.delete(sessionId)
+      return
+    }
+    const { id, version } = agentOf(session)
+    this.store.putSession({
+      sessionId,
+      tenant: session.tenant,
+      status: apiStatus(session) ?? "terminated",
+      createdAt: session.startedAt,
+      archived: session.phase === "ended" && session.archivedAt !== undefined,
+      agentId: id,
+      agentVersion: version,
+      environmentId: environmentOf(session),
+    })
+  }
+
+  #tell(sessionId: string, event: ApiEvent, place: Place | null): void {
+    for (const listener of this.#listeners.get(sessionId) ?? []) listener({ event, place })
+  }
+
+  // --- previews
+
+  async #preview(records: readonly LogRecord[]): Promise<void> {
+    const { codec } = this.#options
+    for (const record of records) {
+      const sessionId = record.headers["session"]
+      // Nobody looks: nothing is decoded.
+      if (record.value === null || sessionId === undefined || !this.#listeners.has(sessionId)) continue
+      let decoded = codec.decode(record.value)
+      if (!decoded.ok && "unknownSchema" in decoded) {
+        await codec.learn(decoded.unknownSchema)
+        decoded = codec.decode(record.value)
+      }
+      if (!decoded.ok || decoded.definition.family !== "deltas") continue
+      const said = decoded.said as unknown as ModelPreviewed
+      const partition = this.#partitionOf.get(said.sessionId)
+      const session = partition === undefined ? undefined : this.#folds.get(partition)?.get(said.sessionId)
+      if (session === undefined || session.phase !== "awaiting-model") continue
+      // Of an attempt that is no longer the one: its answer will never come.
+      if (session.request.claim !== said.claim || session.request.state.is !== "open") continue
+      for (const event of this.#previews.next(said)) this.#tell(said.sessionId, event, null)
+    }
+  }
+
+  /** What the session would be after this fact, for judging several commands before the first is published. */
+  static after(session: Session, event: SessionEvent): Session {
+    return evolve(session, event, { offset: -1, timestamp: 0 }).session
+  }
+}
+
+export function iso(ms: number): string {
+  return new Date(ms).toISOString()
+}
+
+function isActive(session: Session): boolean {
+  const status = apiStatus(session)
+  return status === "running" || status === "rescheduling"
+}
+
+/** The fold needs of what was said only the digest; the words stand in the read model. */
+function lightened(session: Session): Session {
+  if (!isStarted(session) || session.conversation === null || session.conversation.blocks === "") return session
+  return { ...session, conversation: { ...session.conversation, before: null, blocks: "" } }
+}
+
+/** The agent that a session shows: as the API knows it, or for one started elsewhere, as it can be told. */
+export function agentOf(session: Known): { readonly id: string; readonly version: number; readonly [field: string]: unknown } {
+  const given = session.profile?.agent ?? null
+  if (given !== null) return JSON.parse(given) as { id: string; version: number }
+  const system = session.agent.system === null ? null : (JSON.parse(session.agent.system) as unknown)
+  return {
+    id: "agent_unregistered",
+    type: "agent",
+    version: 1,
+    name: session.agent.name,
+    description: null,
+    system: typeof system === "string" ? system : system === null ? null : JSON.stringify(system),
+    model: { id: session.agent.model },
+    tools: [],
+    mcp_servers: [],
+    skills: [],
+    multiagent: null,
+    execution_identity: { type: "service_account" },
+  }
+}
+
+/** The environment of a session that was started without one. */
+export const noEnvironment = "env_none"
+
+export function environmentOf(session: Known): string {
+  return session.profile?.environmentId ?? noEnvironment
+}

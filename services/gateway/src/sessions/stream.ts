@@ -1,0 +1,101 @@
+import type { ServerResponse } from "node:http"
+import type { ApiEvent } from "@reins/session"
+import type { Place } from "../projection/store.ts"
+
+/** A proxy cuts what is silent for longer. */
+const keepAliveMs = 8000
+/** A client that leaves so much unread is gone or will not catch up: it reconnects, lists, and goes on. */
+const unreadMaxBytes = 4 * 1024 * 1024
+
+/** Server-sent events, by hand: `event:` on every frame (the SDK drops a frame without), `id:` = position in the log. */
+export class Streams {
+  readonly #open = new Set<Stream>()
+  readonly #timer: NodeJS.Timeout
+  /** Clients that were let go because they read too slowly. */
+  evicted = 0
+
+  constructor() {
+    this.#timer = setInterval(() => {
+      for (const stream of this.#open) stream.write(": keep-alive\n\n")
+    }, keepAliveMs)
+    this.#timer.unref()
+  }
+
+  get size(): number {
+    return this.#open.size
+  }
+
+  open(response: ServerResponse, headers: Readonly<Record<string, string>>, closed: () => void): Stream {
+    response.writeHead(200, {
+      ...headers,
+      "content-type": "text/event-stream; charset=utf-8",
+      "cache-control": "no-cache, no-transform",
+      connection: "keep-alive",
+      "x-accel-buffering": "no",
+    })
+    const stream = new Stream(response, () => {
+      this.evicted++
+    })
+    this.#open.add(stream)
+    response.once("close", () => {
+      this.#open.delete(stream)
+      closed()
+    })
+    // Something has to leave now: a client may wait for the first byte before it lists.
+    stream.write(": open\n\n")
+    return stream
+  }
+
+  /** Ends all, with a hint when to come back. */
+  close(): void {
+    clearInterval(this.#timer)
+    for (const stream of this.#open) stream.end("retry: 1000\n\n")
+  }
+}
+
+export class Stream {
+  readonly #response: ServerResponse
+  readonly #evicted: () => void
+
+  constructor(response: ServerResponse, evicted: () => void) {
+    this.#response = response
+    this.#evicted = evicted
+  }
+
+  write(frame: string): void {
+    if (this.#response.destroyed || this.#response.writableEnded) return
+    if (this.#response.writableLength > unreadMaxBytes) {
+      this.#evicted()
+      this.#response.destroy()
+      return
+    }
+    this.#response.write(frame)
+  }
+
+  end(last: string): void {
+    if (!this.#response.destroyed) this.#response.end(last)
+  }
+}
+
+/** Frames of events that several clients are given, made once. */
+const frames = new WeakMap<ApiEvent, string>()
+
+export function frameOf(event: ApiEvent, place: Place | null): string {
+  let frame = frames.get(event)
+  if (frame === undefined) {
+    const id = place === null ? "" : `id: ${placeText(place)}\n`
+    frame = `event: ${event.type}\n${id}data: ${JSON.stringify(event)}\n\n`
+    frames.set(event, frame)
+  }
+  return frame
+}
+
+/** `partition.offset.index`, what `Last-Event-ID` brings back. */
+export function placeText({ partition, offset, index }: Place): string {
+  return `${partition}.${offset}.${index}`
+}
+
+export function placeOf(text: string | undefined): Place | null {
+  const parts = /^(\d{1,9})\.(\d{1,15})\.(\d{1,6})$/.exec(text ?? "")
+  return parts === null ? null : { partition: Number(parts[1]), offset: Number(parts[2]), index: Number(parts[3]) }
+}
