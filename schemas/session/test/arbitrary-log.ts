@@ -1,7 +1,8 @@
 import { type Definition, type SessionEvent, sessionFacts } from "@reins/events"
 import { agent, Story, type Told, text, tool, toolUse } from "@reins/session/testing"
 import fc from "fast-check"
-import { allDone } from "../src/index.ts"
+import { allDone, allHeld, type Call, isStarted } from "../src/index.ts"
+import { allow, archive, deny, hold, remove, result, update } from "./answers.ts"
 
 // Logs as they come about, and worse: a scheduler that does what the services would do, holds facts back until they are out of
 // date (zombies, late appends), writes them twice, alters them, and mixes in any fact that fits its schema. A log is made of small
@@ -35,18 +36,73 @@ const plausible = fc.oneof(
   ...choices.slice(1).map((arbitrary) => ({ weight: 2, arbitrary })),
 )
 
-const tools = [tool("add"), tool("refund", { backend: "http", effect: "unsafe" })]
+const tools = [
+  tool("add"),
+  tool("refund", { backend: "http", effect: "unsafe", onUnknown: "hold" }),
+  tool("pay", { backend: "http", effect: "unsafe", permission: "always_ask" }),
+  tool("look", { permission: "always_ask", onUnknown: "hold" }),
+  tool("weather", { backend: "client", effect: "unsafe", claims: false }),
+]
+
+type Course = (story: Story) => unknown
+
+/** Says what was thought of beforehand: an answer takes its place among the commands when it is given, also one that is held back. */
+const tells =
+  (event: SessionEvent): Course =>
+  (story) =>
+    story.tell(event)
+
+const changes: readonly unknown[] = [
+  { title: "Order 17" },
+  { title: null, metadata: { customer: "7" } },
+  { profile: { name: "support" } },
+  { title: 7, metadata: [] },
+  [],
+]
+
+/** What is asked of a whole session, now and then. */
+function closing(story: Story): readonly Course[] {
+  const changed = changes[story.records.length % changes.length]
+  const given = story.records.length % 3 === 0 ? [tool("add", { description: "Adds." }), tool("pay")] : null
+  return [tells(update(story, changed, given)), tells(archive(story)), tells(remove(story))]
+}
+
+/** What may be said of a call that nobody has answered yet: by the router first, then by whoever it waits for. */
+function answers(story: Story, { toolUseId, state }: Call): readonly Course[] {
+  const ofPeople = [
+    tells(allow(story, toolUseId)),
+    tells(allow(story, toolUseId)),
+    tells(deny(story, toolUseId, story.records.length % 2 === 0 ? null : "No.")),
+    tells(result(story, toolUseId, [text("17")])),
+  ]
+  switch (state.is) {
+    case "wanted":
+      return [tells(hold(story, toolUseId, "approval")), tells(hold(story, toolUseId, "client")), ...ofPeople]
+    case "held":
+      return [...ofPeople, tells(allow(story, toolUseId, { causedBy: story.known.response })), tells(result(story, toolUseId, []))]
+    case "dispatched":
+      return [tells(hold(story, toolUseId, "outcome_unknown"))]
+    case "done":
+      return []
+    default:
+      return state satisfies never
+  }
+}
 
 /** The facts that fit a session now: the plain course first. */
-function courses({ session }: Story): readonly ((story: Story) => unknown)[] {
-  const message = (story: Story): unknown => story.message("More.")
-  const anyTime = [
+function courses(story: Story): readonly Course[] {
+  const { session } = story
+  const message: Course = (story) => story.message("More.")
+  // Seldom what closes a session: nothing comes after it.
+  const atLast = story.records.length % 7 === 0 && isStarted(session) ? closing(story) : []
+  const anyTime: readonly Course[] = [
     message,
-    (story: Story): unknown => story.interrupted(),
-    (story: Story): unknown => story.rejected(),
-    (story: Story): unknown => story.parked(),
+    (story) => story.interrupted(),
+    (story) => story.rejected(),
+    (story) => story.parked(),
+    ...atLast,
   ]
-  if (session.phase !== "absent" && session.phase !== "ended" && session.phase !== "parked" && session.breach !== null)
+  if (isStarted(session) && session.phase !== "ended" && session.phase !== "parked" && session.breach !== null)
     return [(story) => story.parked(), ...anyTime]
   switch (session.phase) {
     case "absent":
@@ -57,9 +113,19 @@ function courses({ session }: Story): readonly ((story: Story) => unknown)[] {
         (story) => story.rejected(),
       ]
     case "ended":
-      return [(story) => story.rejected()]
+      return [(story) => story.rejected(), ...atLast]
+    case "deleted":
+      return [(story) => story.rejected(), message, (story) => story.started(agent(tools)), (story) => story.ended()]
     case "parked":
-      return [(story) => story.resumed(), (story) => story.resumed(), message, (story) => story.interrupted(), (story) => story.ended()]
+      return [
+        (story) => story.resumed(),
+        (story) => story.resumed(),
+        message,
+        (story) => story.interrupted(),
+        (story) => story.ended(),
+        ...session.calls.slice(0, 1).flatMap(({ toolUseId }) => [tells(allow(story, toolUseId)), tells(result(story, toolUseId, []))]),
+        ...atLast,
+      ]
     case "idle":
       return session.wake
         ? [(story) => story.requested(), (story) => story.requested(), (story) => story.idled("limit_reached"), ...anyTime]
@@ -72,6 +138,9 @@ function courses({ session }: Story): readonly ((story: Story) => unknown)[] {
       return [
         (story) => story.responded([text("Let me see."), toolUse("toolu_1", "add", { n: 1 }), toolUse("toolu_2", "refund", {})]),
         (story) => story.responded([toolUse(`toolu_${story.known.turns}`, "add", { n: 1 })]),
+        (story) => story.responded([toolUse("toolu_1", "pay", { cents: 5 }), toolUse("toolu_2", "weather")]),
+        (story) => story.responded([toolUse("toolu_1", "weather"), toolUse("toolu_2", "refund")]),
+        (story) => story.responded([toolUse("toolu_1", "look"), toolUse("toolu_2", "pay", { cents: 5 })]),
         (story) => story.responded([text("Done.")]),
         (story) => story.responded([]),
         (story) => story.responded([{ type: "server_tool_use", id: "s1" }], { stopReason: "pause_turn" }),
@@ -85,14 +154,24 @@ function courses({ session }: Story): readonly ((story: Story) => unknown)[] {
         ...anyTime,
       ]
     case "awaiting-tools": {
-      const calls = session.calls.flatMap(({ toolUseId, state }): ((story: Story) => unknown)[] => {
+      const calls = session.calls.flatMap((call): readonly Course[] => {
+        const { toolUseId, state } = call
         if (state.is === "done") return []
+        const said = answers(story, call)
+        if (state.is === "held") return said
         if (state.is === "wanted")
-          return [(story) => story.dispatched(toolUseId), (story) => story.dispatched(toolUseId), (story) => story.refused(toolUseId)]
+          return [
+            (story) => story.dispatched(toolUseId),
+            (story) => story.dispatched(toolUseId),
+            (story) => story.refused(toolUseId),
+            ...said,
+          ]
         return [
+          ...said,
           (story) => story.completed(toolUseId, "17"),
           (story) => story.completed(toolUseId, [text("17")], { isError: true }),
           (story) => story.failed(toolUseId, { retryAfterMs: 400 }),
+          (story) => story.failed(toolUseId, { retryAfterMs: 400, effect: "maybe" }),
           (story) => story.failed(toolUseId, { retryAfterMs: null }),
           (story) => story.timedOut(toolUseId, { retryAfterMs: 500 }),
           (story) => story.outcomeUnknown(toolUseId),
@@ -101,7 +180,10 @@ function courses({ session }: Story): readonly ((story: Story) => unknown)[] {
       const done = allDone(session.calls)
         ? [(story: Story): unknown => story.requested(), (story: Story): unknown => story.requested()]
         : []
-      return [...calls, ...calls, ...done, ...anyTime]
+      const waits: readonly Course[] = allHeld(session.calls)
+        ? [(story) => story.idled("requires_action"), (story) => story.idled("requires_action")]
+        : []
+      return [...calls, ...calls, ...done, ...waits, ...anyTime]
     }
     default:
       return session satisfies never
@@ -119,6 +201,8 @@ const alterations: readonly ((event: SessionEvent) => object)[] = [
   (event) => ("conversationDigest" in event ? { conversationDigest: "0".repeat(64) } : {}),
   (event) => ("toolUseId" in event ? { toolUseId: "toolu_9" } : {}),
   () => ({ causedBy: "evt_0" }),
+  (event) => ("argumentsHash" in event ? { argumentsHash: "0".repeat(64) } : {}),
+  (event) => (event.type === "tool-call.held" ? { reason: "of a later version" } : {}),
   (event) => ("command" in event ? { command: { ...event.command, offset: event.command.offset + 1 } } : {}),
   (event) => ("commandId" in event ? { commandId: `${event.commandId}x` } : {}),
   () => ({ sessionId: sessionIds[0] as string }),
@@ -220,14 +304,43 @@ const words: Readonly<Record<string, fc.Arbitrary<unknown>>> = {
   commandId: fc.constantFrom("start-0", "message-1", "x", "y"),
   toolUseId: fc.constantFrom("toolu_1", "toolu_2", "toolu_3"),
   stopReason: fc.option(fc.constantFrom("tool_use", "end_turn", "max_tokens", "pause_turn", "refusal", "of a later version")),
-  reason: fc.constantFrom("end_turn", "interrupted", "limit_reached", "retries_exhausted", "of a later version"),
+  reason: fc.constantFrom(
+    "end_turn",
+    "interrupted",
+    "limit_reached",
+    "retries_exhausted",
+    "requires_action",
+    "approval",
+    "client",
+    "outcome_unknown",
+    "of a later version",
+  ),
+  changes: fc.constantFrom(
+    ...["title", "metadata", "profile", "x"].map((name) => `{"${name}":{"a":${deep}}}`),
+    '{"title":"x"}',
+    "[]",
+    "",
+    deep,
+  ),
+  tools: fc.option(
+    fc.constantFrom(
+      "[]",
+      "[null]",
+      '[{"name":"add","inputSchema":"{}"}]',
+      '[{"name":"add","inputSchema":"[]"}]',
+      `[{"name":"add","inputSchema":"{}","x":${deep}}]`,
+      `[{"name":"add","inputSchema":${JSON.stringify(`{"a":${deep}}`)}}]`,
+      deep,
+    ),
+  ),
 }
 
 /** Anything that the Avro print of a schema lets through: also what its zod pen would not, such as a negative count. */
 function arbitraryOf(schema: unknown, name: string): fc.Arbitrary<unknown> {
-  const word = words[name]
-  if (word !== undefined) return word
   const { def } = (schema as { readonly _zod: { readonly def: ZodDef } })._zod
+  const word = words[name]
+  // An agent has a list of this name.
+  if (word !== undefined && def.type !== "array") return word
   const json = ((schema as { meta(): { content?: string } | undefined }).meta()?.content ?? "") === "json"
   switch (def.type) {
     case "string":
@@ -243,7 +356,7 @@ function arbitraryOf(schema: unknown, name: string): fc.Arbitrary<unknown> {
     case "optional":
       return fc.option(arbitraryOf(def.innerType, name), { nil: undefined })
     case "array":
-      return fc.array(arbitraryOf(def.element, name), { maxLength: 2 })
+      return fc.array(arbitraryOf(def.element, ""), { maxLength: 2 })
     case "object":
       return objectOf(def.shape ?? {})
     default:

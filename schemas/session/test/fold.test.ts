@@ -8,6 +8,7 @@ import {
   allDone,
   conversationWith,
   evolve,
+  isStarted,
   requestBodyHash,
   requestParameters,
   type Session,
@@ -68,6 +69,11 @@ describe("the fold of sessions", () => {
       "duplicate message.received",
       "superseded tool-call.dispatched",
       "superseded session.idled",
+      "superseded tool-call.held",
+      "duplicate approval.given",
+      "duplicate result.received",
+      "duplicate session.deleted",
+      "superseded command.rejected",
     ])
       assert.ok(verdicts.has(wanted), `no record was ${wanted}`)
   })
@@ -192,7 +198,7 @@ describe("the fold of sessions", () => {
             assert.ok(["accepted", "duplicate", "superseded", "late"].includes(verdict))
             assert.match(stateDigest(session), /^[0-9a-f]{64}$/)
             summarize(session, (ms) => String(ms))
-            if (session.phase === "absent" || session.breach !== null) continue
+            if (!isStarted(session) || session.breach !== null) continue
             requestParameters(session.agent)
             if (allDone(session.calls)) requestBodyHash(session.agent, conversationWith(session, session.queued.length))
           }
