@@ -10,18 +10,20 @@ import { type Following, partitionOf } from "@reins/log"
 // oxlint-disable-next-line import/no-unassigned-import -- The import is the mending.
 import "@reins/log/kafka"
 import { newInstance, openLog, readConfig, readDeadLetters } from "@reins/runtime"
-import { statusOf } from "@reins/session"
-import { AssignerProtocol, Kafka, logLevel, Partitioners } from "kafkajs"
+import { isStarted, statusOf } from "@reins/session"
+import { AssignerProtocol, Kafka, logLevel, Partitioners, type Producer } from "kafkajs"
 import { api, type Fault, FaultProxy } from "../e2e/fault-proxy.ts"
 import { Bench, type Environment, linesOf, sample } from "../e2e/harness.ts"
 import type { LedgerLine, ToolFaultLine } from "../fixtures/ledger-tools.ts"
 import { startOrders } from "../fixtures/orders.ts"
 import type { JournalLine } from "../scenarios/long-session.ts"
 import { Random } from "../simulation/random.ts"
+import { Door } from "./door.ts"
 import { Fleet, type Member, type Role } from "./fleet.ts"
 import { type ModelFaultLine, modelFaultKinds } from "./model.ts"
 import { type Account, addAccount, emptyAccount, judge } from "./oracle.ts"
 import { readWholeLog, type WholeLog } from "./read-log.ts"
+import { readAgain, type SecondReading, settledIn } from "./second-reading.ts"
 import { chaosAgent, ledgered, planSessions } from "./sessions.ts"
 
 export interface ChaosOptions {
@@ -51,6 +53,10 @@ export interface ChaosReport {
   readonly lost: number
   readonly recoveryMs: { readonly p50: number; readonly p95: number; readonly max: number; readonly measured: number }
   readonly settledMs: number
+  /** From the brokers' being back after each total outage to the next accepted record. */
+  readonly outagesMs: readonly number[]
+  /** Answers of the proxy that too few replicas are in sync: where nothing was written, and where it stands all the same. */
+  readonly starved: { readonly refused: number; readonly written: number }
   readonly deadLetters: { readonly poisoned: number; readonly buried: number; readonly twice: number }
   readonly requestsRebuilt: number
   readonly surprises: readonly string[]
@@ -58,9 +64,20 @@ export interface ChaosReport {
   readonly load: readonly number[]
 }
 
-const faultKinds = ["kill", "freeze", "drain", "rebalance", "broker-kill", "broker-pause", "poison"] as const
+const faultKinds = [
+  "kill",
+  "freeze",
+  "drain",
+  "rebalance",
+  "broker-kill",
+  "broker-pause",
+  "under-replicated",
+  "registry-down",
+  "total-outage",
+  "poison",
+] as const
 type FaultKind = (typeof faultKinds)[number]
-/** What the scheduler shuffles and deals, again and again. */
+/** What the scheduler shuffles and deals, again and again; every second time with a total outage, after which all takes a while to come back. */
 const deck: readonly FaultKind[] = [
   "kill",
   "kill",
@@ -71,6 +88,8 @@ const deck: readonly FaultKind[] = [
   "rebalance",
   "broker-kill",
   "broker-pause",
+  "under-replicated",
+  "registry-down",
   "poison",
 ]
 const lossKinds = ["answer-lost", "request-lost", "request-late"] as const
@@ -80,9 +99,16 @@ const toolTimeoutMs = 15_000
 const partitions = 8
 /** How often it is looked whether everything is at rest; each look reads the whole log. */
 const lookEveryMs = 1000
+/** How long a fault waits for work. */
+const workMs = 10_000
+/** How long too few replicas are in sync at most, until both kinds of answer were given. */
+const starvingMaxMs = 15_000
 /** How long a kill waits for its victim to have something in hand. */
 const aimMs = 2000
 const skewMs = 2 * 3_600_000
+/** How long the registry is away at least, and at most until a process has missed it while others went on. */
+const registryAwayMs = 3000
+const registryAwayMaxMs = 30_000
 /** Without a record of its role for so long, nobody needed the killed one. */
 const recoveryMaxMs = 60_000
 
@@ -113,6 +139,9 @@ interface Kill {
   readonly role: Role
   readonly partitions: readonly number[]
 }
+
+/** A command as it is sent. */
+type Message = Parameters<Producer["send"]>[0]["messages"][number]
 
 interface Poison {
   readonly topic: string
@@ -145,6 +174,8 @@ async function run(options: ChaosOptions, bench: Bench, closing: (() => unknown)
   closing.push(() => proxy.stop())
   const proxyPort = await portOf(proxy, kafka.brokers[0]?.port ?? 0)
   const ledger = bench.path("effects.jsonl")
+  const door = await Door.before(new URL(kafka.registryUrl ?? ""))
+  closing.push(() => door.stop())
   const orders = await startOrders(ledger)
   closing.push(() => orders.close())
   const model = await startModel(bench, seed)
@@ -166,6 +197,7 @@ async function run(options: ChaosOptions, bench: Bench, closing: (() => unknown)
   if (applied.code !== 0) throw new Error(applied.stderr)
   const fleet = new Fleet(bench, ({ proxied, skewMs: skew }) => ({
     ...base,
+    SCHEMA_REGISTRY_URL: throughDoor(kafka.registryUrl, door),
     NODE_OPTIONS: `--import=${inside}`,
     ...(proxied ? { CHAOS_PROXY: `${proxyPort}:${kafka.brokers.map(({ port }) => port).join(",")}` } : {}),
     ...(skew === 0 ? {} : { CHAOS_SKEW_MS: String(skew) }),
@@ -187,8 +219,17 @@ async function run(options: ChaosOptions, bench: Bench, closing: (() => unknown)
       records: (_topic, _partition, records) => {
         for (const { headers } of records) watch.saw(headers["session"], headers["type"])
       },
-      failed: () => void follow().catch(() => undefined),
+      failed: () => void followAgain(),
     })
+  }
+  const followAgain = async (): Promise<void> => {
+    for (;;) {
+      try {
+        return await follow()
+      } catch {
+        await sleep(500)
+      }
+    }
   }
   await follow()
   closing.push(() => following?.stop())
@@ -203,7 +244,13 @@ async function run(options: ChaosOptions, bench: Bench, closing: (() => unknown)
     () => producer.disconnect(),
     () => admin.disconnect(),
   )
+  /** Asks without trying again, so that what it is told is what the brokers said. */
+  const prober = client.producer({ createPartitioner: Partitioners.DefaultPartitioner, retry: { retries: 0 } })
+  await prober.connect()
+  closing.push(() => prober.disconnect())
   const acknowledged = new Map<string, string[]>()
+  /** The command that was acknowledged last: sent once more, it changes nothing. */
+  let known: Message | undefined
   const plans = planSessions(new Random(seed).fork("sessions"), {
     sessions: options.sessions,
     spreadMs: Math.floor(options.faultsMs * 0.85),
@@ -234,6 +281,7 @@ async function run(options: ChaosOptions, bench: Bench, closing: (() => unknown)
         }
       }
       commands++
+      known = message
       watch.commanded(sessionId, value.type)
       acknowledged.set(sessionId, [...(acknowledged.get(sessionId) ?? []), value.commandId])
     }
@@ -245,7 +293,19 @@ async function run(options: ChaosOptions, bench: Bench, closing: (() => unknown)
   const poisons: Poison[] = []
   const breaches: string[] = []
   const background = new Set<Promise<unknown>>()
-  let brokersWhole = true
+  /** How often brokers were harmed, and how many harms are going on. */
+  let brokerTroubles = 0
+  let brokerTroublesNow = 0
+  const troubled = async (work: () => Promise<unknown>): Promise<void> => {
+    brokerTroubles++
+    brokerTroublesNow++
+    try {
+      await work()
+    } finally {
+      brokerTroublesNow--
+    }
+  }
+  const backAgain: number[] = []
   const endsAt = began + options.faultsMs
   const inject = (kind: string): void => {
     if (watch.running > 0) faults.set(kind, (faults.get(kind) ?? 0) + 1)
@@ -271,6 +331,38 @@ async function run(options: ChaosOptions, bench: Bench, closing: (() => unknown)
     if (skewed) inject("clock-skew")
   }
   let killed = random.int(0, roles.length - 1)
+  /** F8 on one broker, told by the proxy: Kafka asks no topic for more replicas than it has, so a real one cannot be had there. */
+  const tooFewSaid = async (): Promise<void> => {
+    const { refused, written } = proxy.starved
+    const both = (): boolean => proxy.starved.refused > refused && proxy.starved.written > written
+    const until = Date.now() + starvingMaxMs
+    proxy.starve(true)
+    await sleep(random.int(2000, 5000))
+    while (!both() && Date.now() < until) await sleep(50)
+    proxy.starve(false)
+    if (both()) inject("under-replicated")
+  }
+  /** F8 on three: two are gone. What the third acknowledged now would stand on one disk only. */
+  const tooFewLeft = async (): Promise<void> => {
+    const dead = shuffled(random, kafka.brokers).slice(1)
+    await Promise.all(dead.map((broker) => broker.kill("SIGKILL")))
+    try {
+      if (await isTaken()) breaches.push("F8: one broker of three acknowledged a command")
+      else inject("under-replicated")
+      await sleep(random.int(1000, 4000))
+    } finally {
+      await Promise.all(dead.map((broker) => broker.restart()))
+    }
+  }
+  /** Sends what is known already once more. */
+  const isTaken = async (): Promise<boolean> => {
+    const message = known
+    if (message === undefined) throw new Error("No command was acknowledged yet.")
+    return await prober.send({ topic: names.commands, acks: -1, timeout: 3000, messages: [message] }).then(
+      () => true,
+      () => false,
+    )
+  }
   const strike: Readonly<Record<FaultKind, () => Promise<void>>> = {
     kill: async () => {
       const victim = await withWork(fleet.sound(), roles[killed++ % roles.length] as Role)
@@ -297,13 +389,13 @@ async function run(options: ChaosOptions, bench: Bench, closing: (() => unknown)
       victim.leaving = true
       victim.started.kill("SIGTERM")
       inject("drain")
-      const whole = brokersWhole
+      const [calm, troubles] = [brokerTroublesNow === 0, brokerTroubles]
       aside(
         Promise.race([victim.started.ended, sleep(60_000).then(() => null)]).then((ended) => {
           if (ended === null) {
             breaches.push(`F3: ${victim.role.name} did not drain within a minute`)
             victim.started.kill("SIGKILL")
-          } else if (ended.code !== 0 && whole && brokersWhole)
+          } else if (ended.code !== 0 && calm && brokerTroubles === troubles)
             breaches.push(`F3: ${victim.role.name} drained with ${ended.code ?? ended.signal}: ${ended.stderr.slice(-500)}`)
           anew(victim)
         }),
@@ -322,22 +414,67 @@ async function run(options: ChaosOptions, bench: Bench, closing: (() => unknown)
     },
     "broker-kill": async () => {
       const broker = random.pick(kafka.brokers)
-      brokersWhole = false
       inject("broker-kill")
-      await broker.kill("SIGKILL")
-      await sleep(random.int(200, 1500))
-      await broker.restart()
-      brokersWhole = true
+      await troubled(async () => {
+        await broker.kill("SIGKILL")
+        await sleep(random.int(200, 1500))
+        await broker.restart()
+      })
     },
     "broker-pause": async () => {
       const broker = random.pick(kafka.brokers)
-      brokersWhole = false
       inject("broker-pause")
-      await broker.kill("SIGSTOP")
-      await sleep(random.int(1000, 5000))
-      await broker.kill("SIGCONT")
-      brokersWhole = true
+      await troubled(async () => {
+        await broker.kill("SIGSTOP")
+        await sleep(random.int(1000, 5000))
+        await broker.kill("SIGCONT")
+      })
     },
+    "under-replicated": () => troubled(options.brokers === 1 ? tooFewSaid : tooFewLeft),
+    "registry-down": async () => {
+      const [seen, turnedAway] = [watch.records, door.turnedAway]
+      const until = Date.now() + registryAwayMaxMs
+      if (random.chance(0.5)) door.shut()
+      else door.hold()
+      // Whoever starts now needs the registry; whoever runs goes on with the schemas that it knows.
+      const victim = await withWork(fleet.sound(), roles[killed++ % roles.length] as Role)
+      if (victim !== undefined) {
+        victim.leaving = true
+        victim.started.kill("SIGKILL")
+        anew(victim)
+      }
+      const both = (): boolean => watch.records > seen && door.turnedAway > turnedAway
+      await sleep(registryAwayMs)
+      while (!both() && Date.now() < until) await sleep(100)
+      if (both()) inject("registry-down")
+      door.reopen()
+    },
+    "total-outage": () =>
+      troubled(async () => {
+        inject("total-outage")
+        door.shut()
+        const all = [...fleet.members]
+        const supervised = all.filter(({ leaving }) => !leaving)
+        for (const member of all) {
+          member.leaving = true
+          member.started.kill("SIGKILL")
+        }
+        await Promise.all([...kafka.brokers.map((broker) => broker.kill("SIGKILL")), ...all.map(({ started }) => started.ended)])
+        await sleep(random.int(500, 2500))
+        // In any order: who comes before what it needs is started again until that is there.
+        const brokers: Promise<void>[] = []
+        const back = [
+          ...kafka.brokers.map((broker) => () => void brokers.push(broker.restart())),
+          ...supervised.map((member) => () => anew(member)),
+          () => door.reopen(),
+        ]
+        for (const start of shuffled(random, back)) {
+          start()
+          await sleep(random.int(0, 400))
+        }
+        await Promise.all(brokers)
+        backAgain.push(Date.now())
+      }),
     poison: async () => {
       const topic = random.pick([names.commands, names.sessions, names.tools("classes")])
       const partition = random.int(0, partitions - 1)
@@ -374,10 +511,11 @@ async function run(options: ChaosOptions, bench: Bench, closing: (() => unknown)
     // Each kind at least once, however slow the machine is.
     while (Date.now() < endsAt || (decks === 1 && dealt.length > 0)) {
       if (dealt.length === 0) {
-        dealt = shuffled(random, deck)
-        decks++
+        dealt = shuffled(random, decks++ % 2 === 0 ? [...deck, "total-outage"] : deck)
       }
       const kind = dealt.shift() as FaultKind
+      // A fault while nothing runs would prove nothing.
+      for (const until = Date.now() + workMs; watch.running === 0 && Date.now() < until; ) await sleep(50)
       await strike[kind]().catch((error: unknown) => breaches.push(`chaos itself, ${kind}: ${String(error)}`))
       await sleep(Math.min(3 * meanGapMs, -Math.log(1 - random.next()) * meanGapMs))
     }
@@ -405,6 +543,9 @@ async function run(options: ChaosOptions, bench: Bench, closing: (() => unknown)
   for (const endsBy = Date.now() + options.settleMs; !settled && Date.now() < endsBy; await sleep(lookEveryMs)) {
     const now = await readWholeLog(log, codec, prefix).catch(() => undefined)
     settled = now !== undefined && plans.every(({ sessionId }) => atRest(now, sessionId))
+    if (now === undefined || !settled) continue
+    const second = readAgain(now, prefix)
+    settled = plans.every(({ sessionId }) => settledIn(second, sessionId))
   }
   clearInterval(talk)
   if (!settled) say(await fleet.story())
@@ -414,15 +555,20 @@ async function run(options: ChaosOptions, bench: Bench, closing: (() => unknown)
   // --- the verdict
   const whole = await readWholeLog(log, codec, prefix)
   const again = await readWholeLog(log, codec, prefix)
-  if (!settled)
-    for (const { sessionId } of plans)
-      if (!atRest(whole, sessionId)) breaches.push(`I2: ${sessionId} is ${statusIn(whole, sessionId)} ${settledMs} ms after the last fault`)
+  // Whom the fold lets through is judged by the reference; where the two differ one of them is wrong.
+  const second = readAgain(whole, prefix)
+  for (const difference of second.differing) breaches.push(`I13: ${difference}`)
+  for (const { sessionId } of plans) {
+    if (!atRest(whole, sessionId)) breaches.push(`I2: ${sessionId} is ${statusIn(whole, sessionId)} ${settledMs} ms after the last fault`)
+    if (!settledIn(second, sessionId))
+      breaches.push(`I2: by the reference ${sessionId} is ${second.sessions.get(sessionId)?.phase ?? "absent"} and not at rest`)
+  }
   const account = emptyAccount()
   const effects = byKey(linesOf<LedgerLine>(ledger), ({ sessionId }) => sessionId)
   const journal = byKey(linesOf<JournalLine>(bench.path("journal.jsonl")), ({ sha256 }) => sha256)
   const byOutcome: Record<string, number> = {}
   for (const { sessionId } of plans) {
-    const records = whole.records.get(sessionId) ?? []
+    const records = second.records.get(sessionId) ?? []
     const judgement = judge({
       sessionId,
       records,
@@ -464,7 +610,7 @@ async function run(options: ChaosOptions, bench: Bench, closing: (() => unknown)
   for (const { fault, at } of linesOf<ToolFaultLine>(`${ledger}.faults`))
     if (at <= faultsOver) faults.set(`tool-${fault}`, (faults.get(`tool-${fault}`) ?? 0) + 1)
   const expected = [...faultKinds, ...lossKinds, "clock-skew", ...modelFaultKinds, "tool-hang", "tool-throw-before", "tool-throw-after"]
-  const recovery = recoveries(kills, whole)
+  const recovery = recoveries(kills, second)
   return {
     seed,
     faults: Object.fromEntries([...faults].toSorted(([a], [b]) => (a < b ? -1 : 1))),
@@ -476,14 +622,16 @@ async function run(options: ChaosOptions, bench: Bench, closing: (() => unknown)
     lost: breaches.filter((text) => text.includes("I1: ")).length,
     recoveryMs: { p50: percentile(recovery, 50), p95: percentile(recovery, 95), max: percentile(recovery, 100), measured: recovery.length },
     settledMs,
+    starved: proxy.starved,
+    outagesMs: backAgain.map((at) => Math.max(0, firstAccepted(second, at) - at)),
     deadLetters: {
       poisoned: poisons.length,
       buried: buried.filter((count) => count > 0).length,
       twice: buried.filter((count) => count > 1).length,
     },
     requestsRebuilt: whole.requestsRebuilt,
-    surprises: fleet.surprises.map(
-      ({ name, code, signal, stderr }) => `${name} ended by itself (${code ?? signal}): ${stderr.trim().split("\n").at(-1)}`,
+    surprises: counted(
+      fleet.surprises.map(({ name, code, signal, stderr }) => `${name} ended by itself (${code ?? signal}): ${lastLine(stderr)}`),
     ),
     breaches,
     load: [loadBefore, loadavg()[0] ?? 0],
@@ -529,6 +677,9 @@ class Watch {
     return this.#running.size
   }
 
+  /** Records seen so far. */
+  records = 0
+
   get started(): number {
     return this.#started.size
   }
@@ -539,6 +690,7 @@ class Watch {
 
   saw(sessionId: string | undefined, type: string | undefined): void {
     if (sessionId === undefined || type === undefined) return
+    this.records++
     this.#started.add(sessionId)
     if (type === "session.ended") this.#ended.add(sessionId)
     // What comes after an end is somebody's who does not know of it yet.
@@ -549,7 +701,7 @@ class Watch {
 
 function statusIn(whole: WholeLog, sessionId: string): string {
   const session = whole.sessions.get(sessionId)
-  if (session === undefined || session.phase === "absent") return "absent"
+  if (session === undefined || !isStarted(session)) return session?.phase ?? "absent"
   const status = statusOf(session)
   return session.phase === "idle" ? `${status} ${session.reason}` : session.phase === "parked" ? `parked ${session.message}` : status
 }
@@ -584,9 +736,9 @@ async function replayed(bench: Bench, env: Environment, sessionIds: readonly str
 }
 
 /** From each kill to the next accepted record that its role says in each partition that the killed one had. */
-function recoveries(kills: readonly Kill[], whole: WholeLog): readonly number[] {
+function recoveries(kills: readonly Kill[], second: SecondReading): readonly number[] {
   const said = new Map<string, number[]>()
-  for (const records of whole.records.values()) {
+  for (const records of second.records.values()) {
     for (const { partition, timestamp, verdict, value } of records) {
       if (verdict !== "accepted") continue
       const place = `${String(value.by).split("@")[0]}/${partition}`
@@ -603,6 +755,30 @@ function recoveries(kills: readonly Kill[], whole: WholeLog): readonly number[] 
     }
   }
   return found.sort((a, b) => a - b)
+}
+
+/** When the first record after this was accepted on the session log. */
+function firstAccepted({ records }: SecondReading, at: number): number {
+  let first = Number.POSITIVE_INFINITY
+  for (const own of records.values())
+    for (const { timestamp, verdict } of own) if (verdict === "accepted" && timestamp >= at) first = Math.min(first, timestamp)
+  return first
+}
+
+function lastLine(text: string): string {
+  return text.trim().split("\n").at(-1) ?? ""
+}
+
+/** Each line once, with how often it came. */
+function counted(lines: readonly string[]): readonly string[] {
+  return [...byKey(lines, (line) => line)].map(([line, same]) => (same.length > 1 ? `${line} (${same.length} times)` : line))
+}
+
+/** The registry's address as processes behind the door know it. */
+function throughDoor(registryUrl: string | undefined, door: Door): string {
+  const url = new URL(registryUrl ?? "")
+  url.port = String(door.port)
+  return url.href
 }
 
 function percentile(sorted: readonly number[], percent: number): number {
@@ -640,6 +816,8 @@ export function told(report: ChaosReport): string {
     `records late ${account.late}, superseded ${account.superseded}, duplicate ${account.duplicate}; requests rebuilt ${report.requestsRebuilt}`,
     `time to recover, kill → next accepted record of the role in a partition: p50 ${recoveryMs.p50} ms, p95 ${recoveryMs.p95} ms, max ${recoveryMs.max} ms (${recoveryMs.measured} measured)`,
     `settled ${report.settledMs} ms after the last fault; poison ${deadLetters.poisoned}, in the dead letters ${deadLetters.buried}, twice ${deadLetters.twice}`,
+    `writes told of too few replicas: ${report.starved.refused} refused, ${report.starved.written} that stand`,
+    `total outages: ${report.outagesMs.map((ms) => `${ms} ms`).join(", ") || "none"} from the brokers' return to the next accepted record`,
     ...report.surprises.map((text) => `by itself: ${text}`),
     ...(report.missing.length > 0 ? [`NOT INJECTED: ${report.missing.join(", ")}`] : []),
     ...report.breaches.map((text) => `BREACH ${text}`),

@@ -26,10 +26,13 @@ interface Expected {
 export class FaultProxy {
   /** How many requests of each kind were seen. */
   readonly requests: Map<number, number> = new Map()
+  /** Produce requests that were told of too few replicas: those that were written nowhere, and those that stand all the same. */
+  readonly starved: { refused: number; written: number } = { refused: 0, written: 0 }
   readonly #expected: Expected[] = []
   readonly #sockets = new Set<Socket>()
   readonly #server: Server
   #severed = false
+  #starving = false
   #frozen = false
 
   private constructor() {
@@ -58,6 +61,14 @@ export class FaultProxy {
     return new Promise((resolve) => {
       this.#expected.push({ apiKey, fault, happened: resolve })
     })
+  }
+
+  /**
+   * From now on, or no longer, produce requests are answered as by a leader with fewer replicas in sync than its topic asks for: in turn
+   * before it wrote anything, and after, when the others were lost meanwhile.
+   */
+  starve(starving: boolean): void {
+    this.#starving = starving
   }
 
   /** Ends every connection and lets no new one through: what a killed process is to the brokers. */
@@ -118,6 +129,8 @@ export class FaultProxy {
     this.#track(broker)
     /** Answers that the client must not get, by correlation id. */
     const withheld = new Map<number, Expected>()
+    /** Answers that the client gets with an error in the place of what was written. */
+    const spoiled = new Set<number>()
     let keepBroker = false
     client.on("close", () => {
       if (!keepBroker) broker.destroy()
@@ -127,6 +140,17 @@ export class FaultProxy {
     const requests = frames((frame) => {
       const apiKey = frame.readInt16BE(4)
       this.requests.set(apiKey, (this.requests.get(apiKey) ?? 0) + 1)
+      if (this.#starving && apiKey === api.produce && frame.readInt16BE(6) === produceVersion) {
+        if (this.starved.refused <= this.starved.written) {
+          this.starved.refused++
+          client.write(refusal(frame))
+        } else {
+          this.starved.written++
+          spoiled.add(frame.readInt32BE(8))
+          broker.write(frame)
+        }
+        return
+      }
       const index = this.#expected.findIndex((one) => one.apiKey === apiKey)
       const [expected] = index < 0 ? [] : this.#expected.splice(index, 1)
       if (expected === undefined) {
@@ -147,8 +171,10 @@ export class FaultProxy {
       expected.happened()
     })
     const answers = frames((frame) => {
-      const expected = withheld.get(frame.readInt32BE(4))
+      const correlationId = frame.readInt32BE(4)
+      const expected = withheld.get(correlationId)
       if (expected === undefined) {
+        if (spoiled.delete(correlationId)) spoil(frame)
         client.write(frame)
         return
       }
@@ -158,6 +184,84 @@ export class FaultProxy {
     client.on("data", requests)
     broker.on("data", answers)
     if (first.length > 0) requests(first)
+  }
+}
+
+/** The one version of Produce that our client speaks; its place in the frames is known here. */
+const produceVersion = 7
+const notEnoughReplicas = 19
+const notEnoughReplicasAfterAppend = 20
+/** Of a partition in the answer: number, error, base offset, time, start of the log. */
+const answeredSize = 4 + 2 + 8 + 8 + 8
+
+/** What a leader with too few replicas in sync answers to this produce request. */
+function refusal(request: Buffer): Buffer {
+  // Length, kind, version, correlation id, client's name; then transaction, acks, timeout.
+  let at = 12
+  const text = (): Buffer => {
+    const length = Math.max(0, request.readInt16BE(at))
+    at += 2 + length
+    return request.subarray(at - length, at)
+  }
+  const number = (): number => {
+    at += 4
+    return request.readInt32BE(at - 4)
+  }
+  const parts: Buffer[] = []
+  const say = (size: number, write: (part: Buffer) => void): void => {
+    const part = Buffer.alloc(size)
+    write(part)
+    parts.push(part)
+  }
+  text()
+  text()
+  at += 2 + 4
+  const topics = number()
+  say(8, (part) => {
+    part.writeInt32BE(request.readInt32BE(8))
+    part.writeInt32BE(topics, 4)
+  })
+  for (let topic = 0; topic < topics; topic++) {
+    const name = text()
+    const partitions = number()
+    say(2 + name.length + 4, (part) => {
+      part.writeInt16BE(name.length)
+      name.copy(part, 2)
+      part.writeInt32BE(partitions, 2 + name.length)
+    })
+    for (let index = 0; index < partitions; index++) {
+      const partition = number()
+      const size = number()
+      at += size
+      say(answeredSize, (part) => {
+        part.fill(0xff)
+        part.writeInt32BE(partition)
+        part.writeInt16BE(notEnoughReplicas, 4)
+      })
+    }
+  }
+  // Nobody is asked to slow down.
+  say(4, () => undefined)
+  const body = Buffer.concat(parts)
+  const length = Buffer.alloc(4)
+  length.writeInt32BE(body.length)
+  return Buffer.concat([length, body])
+}
+
+/** Makes of an answer that tells where records stand one that says that too few replicas have them. */
+function spoil(answer: Buffer): void {
+  let at = 8
+  const topics = answer.readInt32BE(at)
+  at += 4
+  for (let topic = 0; topic < topics; topic++) {
+    at += 2 + answer.readInt16BE(at)
+    const partitions = answer.readInt32BE(at)
+    at += 4
+    for (let index = 0; index < partitions; index++) {
+      answer.writeInt16BE(notEnoughReplicasAfterAppend, at + 4)
+      answer.fill(0xff, at + 6, at + answeredSize)
+      at += answeredSize
+    }
   }
 }
 
