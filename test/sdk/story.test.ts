@@ -7,6 +7,7 @@ import Anthropic from "@anthropic-ai/sdk"
 import { type SimulatedModel, startSimulatedModel } from "@reins/simulated-model"
 import { loadTools } from "@reins/worker-kit"
 import { createParser } from "./frames.ts"
+import { loadOlderSdk } from "./older.ts"
 import { story } from "./story.ts"
 import { storyScript } from "./story-model.ts"
 import { calling } from "./teller.ts"
@@ -16,6 +17,8 @@ import { calling } from "./teller.ts"
 //   node test/sdk/story-model.ts 9200 &
 //   ANTHROPIC_BASE_URL=http://127.0.0.1:9200 ANTHROPIC_API_KEY=none npx reins dev --worker test/sdk/orders.ts &
 //   REINS_STORY_URL=http://127.0.0.1:… node --test test/sdk/story.test.ts
+//
+// REINS_STORY_OLDER names a folder in whose node_modules the older SDK lies (see older.ts); then that one tells it.
 
 const folder = fileURLToPath(new URL(".", import.meta.url))
 const nowhere = new Anthropic({ apiKey: "none", baseURL: "http://127.0.0.1:9" })
@@ -156,8 +159,13 @@ describe("a parser of frames", () => {
 })
 
 const url = process.env["REINS_STORY_URL"]
-if (url !== undefined)
+const olderFolder = process.env["REINS_STORY_OLDER"]
+if (url !== undefined) {
+  const options = { apiKey: process.env["REINS_STORY_KEY"] ?? "any", baseURL: url }
+  const older = olderFolder === undefined ? null : loadOlderSdk(olderFolder)
   describe(`the story at ${url}`, () => {
-    const client = new Anthropic({ apiKey: process.env["REINS_STORY_KEY"] ?? "any", baseURL: url })
-    for (const { name, run } of story(client)) it(name, { timeout: 180_000 }, run)
+    if (olderFolder !== undefined) it("has an older SDK to be told with", () => assert.ok(older !== null, olderFolder))
+    const steps = older === null ? story(new Anthropic(options)) : story(older.client(options), { sdk: older.sdk })
+    for (const { name, run } of steps) it(name, { timeout: 180_000 }, run)
   })
+}
