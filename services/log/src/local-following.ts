@@ -34,6 +34,8 @@ export class LocalFollowing implements Following, GroupMember {
   readonly #lanes = new Set<Lane>()
   readonly #ended: (following: LocalFollowing) => void
   #member = false
+  /** The group has told it its share since it joined. */
+  #hasShare = false
   #frozen = false
   #expelled = false
   #over = false
@@ -51,6 +53,7 @@ export class LocalFollowing implements Following, GroupMember {
   begin(): void {
     for (const topic of this.#topics) this.#hub.partitionCount(topic)
     this.#member = true
+    this.#hasShare = false
     if (this.#options.group !== undefined) this.#hub.groups.join(this.#options.group, this)
     else this.#hub.defer(() => this.#takeAll())
   }
@@ -60,7 +63,7 @@ export class LocalFollowing implements Following, GroupMember {
   }
 
   alive(): boolean {
-    return this.#options.group === undefined || (this.#member && !this.#over)
+    return this.#options.group === undefined || (this.#member && this.#hasShare && !this.#over)
   }
 
   partitionSpan(): number {
@@ -88,6 +91,10 @@ export class LocalFollowing implements Following, GroupMember {
     })
   }
 
+  shared(): void {
+    this.#hasShare = true
+  }
+
   async add(topic: string): Promise<void> {
     this.#hub.partitionCount(topic)
     if (this.#over || this.#topics.includes(topic)) return
@@ -105,7 +112,7 @@ export class LocalFollowing implements Following, GroupMember {
   async commit(commits: readonly Commit[]): Promise<void> {
     const { group } = this.#options
     if (group === undefined) throw new LogUnavailableError("A follower without a group has nowhere to commit to.")
-    if (!this.alive())
+    if (!this.#member || this.#over)
       throw new LogUnavailableError(`${this.instance} is no member of ${group} any more; its commits would move another member's offsets.`)
     for (const { topic, note } of commits) {
       this.#hub.partitionCount(topic)

@@ -11,6 +11,8 @@ export interface GroupMember {
   answering(): boolean
   revoke(partitions: readonly number[]): void
   grant(partitions: readonly number[]): void
+  /** What it owns now is its share, be it nothing. */
+  shared(): void
 }
 
 interface Group {
@@ -86,6 +88,8 @@ function rebalance(group: Group): void {
     const owned = new Set(member.partitions())
     const granted = (plan.get(member.id) ?? []).filter((partition) => !owned.has(partition))
     // A callback of another member may have ended this one meanwhile; its leaving has scheduled a rebalance of its own.
-    if (granted.length > 0 && group.members.has(member)) member.grant(granted)
+    if (!group.members.has(member)) continue
+    member.shared()
+    if (granted.length > 0) member.grant(granted)
   }
 }

@@ -139,7 +139,10 @@ export interface FollowOptions {
 export interface Following {
   /** The partitions owned now. */
   partitions(): readonly number[]
-  /** False when membership may have been lost without our knowledge: start nothing new (design rule 7). */
+  /**
+   * False when membership may have been lost without our knowledge: start nothing new (design rule 7). False also until the group has
+   * told a member that joined its share, which may be nothing.
+   */
   alive(): boolean
   /** Follows one more topic from now on, in the same partitions. */
   add(topic: string): Promise<void>

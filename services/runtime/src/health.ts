@@ -7,7 +7,7 @@ export interface Health {
   stop(): Promise<void>
 }
 
-/** `/livez`, `/readyz` and `/metrics`. Ready means: a member of the group, and caught up on every partition owned. */
+/** `/livez`, `/readyz` and `/metrics`. Ready means: a member that was told its share of the partitions, be it nothing, and caught up on all of it. */
 export async function serveHealth(options: {
   host: string
   port: number

@@ -206,9 +206,13 @@ export class Loop {
     beat()
   }
 
-  /** Caught up on every partition it owns, and a member. */
+  /**
+   * A member that was told its share, and caught up on every partition of it. A standby that owns nothing is ready: it could take over
+   * at once, and a rollout that waits for it must not wait for ever.
+   */
   ready(): boolean {
     if (this.#following === undefined || !this.#following.alive() || this.#draining) return false
+    if (this.#declarations !== undefined && !this.#declarations.caughtUp) return false
     return [...this.#owned.values()].every((owned) => this.#isReady(owned))
   }
 

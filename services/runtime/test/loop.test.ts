@@ -5,6 +5,7 @@ import type { Commit, LogRecord } from "@reins/log"
 import { Codec } from "@reins/log/codec"
 import { MemoryBroker, type MemoryLog } from "@reins/log/memory"
 import { pino } from "pino"
+import { serveHealth } from "../src/health.ts"
 import { Loop, type Observed } from "../src/loop.ts"
 import { Metrics } from "../src/metrics.ts"
 import type { AnyService } from "../src/service.ts"
@@ -383,5 +384,61 @@ describe("a decision that lost", () => {
     for (const answer of answers.splice(0)) answer()
     await until(() => said === 2)
     await loop.stop()
+  })
+})
+
+describe("a member of the group", () => {
+  it("is not ready before it was told its share, and is ready with a share of nothing", async () => {
+    const { broker, start } = await stage()
+    const owner = broker.connect()
+    const first = await start("first", owner, burying)
+    await until(() => first.ready() && first.partitions.length === 1)
+    // A member that does not answer holds the sharing out up.
+    owner.pause()
+    const second = await start("second", broker.connect(), burying)
+    const health = await serveHealth({
+      host: "127.0.0.1",
+      port: 0,
+      ready: () => second.ready(),
+      alive: () => true,
+      metrics: new Metrics("test"),
+    })
+    const readyz = async (): Promise<number> => (await fetch(`http://127.0.0.1:${health.port}/readyz`)).status
+    for (let look = 0; look < 10; look++) assert.equal(await readyz(), 503)
+    owner.resume()
+    await until(async () => (await readyz()) === 200)
+    assert.deepEqual([first.partitions, second.partitions], [[0], []])
+    await first.stop()
+    await until(() => second.partitions.length === 1 && second.ready())
+    await health.stop()
+    await second.stop()
+  })
+
+  it("is not ready before it knows the declared tools, also with a share of nothing", async () => {
+    const { broker, start } = await stage()
+    const first = await start("first", broker.connect(), burying)
+    await until(() => first.ready() && first.partitions.length === 1)
+    const log = broker.connect()
+    let tell: (() => void) | undefined
+    const follow = log.follow.bind(log)
+    log.follow = (options) => {
+      const { caughtUp } = options
+      if (options.group !== undefined || caughtUp === undefined) return follow(options)
+      return follow({
+        ...options,
+        caughtUp: (topic, partition) => {
+          tell = () => caughtUp(topic, partition)
+        },
+      })
+    }
+    const second = await start("second", log, { ...burying, contract: { ...burying.contract, needsDeclarations: true } })
+    await until(async () => tell !== undefined && (await log.members("t.burying"))?.size === 2)
+    await new Promise((resolve) => setTimeout(resolve, 20))
+    assert.equal(second.ready(), false)
+    tell?.()
+    await until(() => second.ready())
+    assert.deepEqual(second.partitions, [])
+    await first.stop()
+    await second.stop()
   })
 })
