@@ -1,4 +1,5 @@
 import { readFileSync } from "node:fs"
+import { isIPv4 } from "node:net"
 import { z } from "zod"
 
 const port = z.coerce.number().int().min(0).max(65_535)
@@ -26,6 +27,8 @@ const shape = {
   REINS_DRAIN_MS: z.coerce.number().int().min(0).default(20_000),
   /** `off`: no answer is shown while it is being written; streams then hear of it when it is whole. Costs the log up to 20 records a second for each answer under way. */
   REINS_PREVIEWS: z.enum(["on", "off"]).default("on"),
+  /** `open`: the gateway takes anyone who reaches it, which is allowed on a loopback address only. Without it: `open` in `reins dev`, `keys` elsewhere. */
+  REINS_API_AUTH: z.enum(["open", "keys"]).optional(),
   ANTHROPIC_API_KEY: z.string().min(1).optional(),
   ANTHROPIC_AUTH_TOKEN: z.string().min(1).optional(),
   ANTHROPIC_BASE_URL: z.url().optional(),
@@ -63,6 +66,8 @@ export interface Config {
   readonly drainMs: number
   /** Whether answers are published to the topic `deltas` while they are written (`REINS_PREVIEWS`). */
   readonly previews: boolean
+  /** Who may use the API (`REINS_API_AUTH`); null where the environment does not say. */
+  readonly apiAuth: "open" | "keys" | null
   /** What is odd about the environment, in sentences. */
   readonly warnings: readonly string[]
 }
@@ -107,6 +112,11 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
   if (env.KAFKA_SASL_MECHANISM !== undefined && (env.KAFKA_SASL_USERNAME === undefined || env.KAFKA_SASL_PASSWORD === undefined)) {
     throw new ConfigError("KAFKA_SASL_MECHANISM is set, so KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD must be set too.")
   }
+  if (env.REINS_API_AUTH === "open" && !isLoopback(env.REINS_HOST)) {
+    throw new ConfigError(
+      `REINS_API_AUTH is open, so REINS_HOST must be a loopback address and not ${env.REINS_HOST}: whoever reaches it may do everything.`,
+    )
+  }
   return {
     kafka:
       brokers.length === 0
@@ -141,6 +151,7 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
     port: env.REINS_PORT,
     logLevel: env.REINS_LOG_LEVEL,
     drainMs: env.REINS_DRAIN_MS,
+    apiAuth: env.REINS_API_AUTH ?? null,
     previews: env.REINS_PREVIEWS === "on",
     warnings,
   }
@@ -154,4 +165,9 @@ function readCa(value: string): string {
   } catch (error) {
     throw new ConfigError(`KAFKA_SSL_CA names a file that cannot be read: ${(error as Error).message}.`)
   }
+}
+
+/** Whether nobody but this machine reaches what listens there. */
+export function isLoopback(host: string): boolean {
+  return host === "localhost" || host === "::1" || (isIPv4(host) && host.startsWith("127."))
 }

@@ -1,5 +1,5 @@
 export { type Clock, LogTime, systemClock } from "./clock.ts"
-export { type Config, ConfigError, environmentNames, readConfig } from "./config.ts"
+export { type Config, ConfigError, environmentNames, isLoopback, readConfig } from "./config.ts"
 export { type DeadLetter, readDeadLetters, retryDeadLetter, type Settled, settleDeadLetter } from "./dead-letters.ts"
 export { type Health, serveHealth } from "./health.ts"
 export { Loop, type LoopOptions, type Observed } from "./loop.ts"
