@@ -3,6 +3,7 @@ import { Command } from "commander"
 import { dlqList, dlqSettle, dlqShow } from "./dlq.ts"
 import { events } from "./events.ts"
 import { fail } from "./fail.ts"
+import { keysCreate, keysList, keysRevoke } from "./keys.ts"
 import { replay } from "./replay.ts"
 import { answered, run, send } from "./run.ts"
 import { list, show } from "./sessions.ts"
@@ -82,6 +83,16 @@ program
 const topics = program.command("topics").description("the topics of the log")
 topics.command("apply").description("create what is missing, verify what stands").option("--json").action(apply)
 topics.command("describe").option("--json").action(describe)
+const keys = program.command("keys").description("the API keys: who may call the gateway")
+keys
+  .command("create")
+  .description("make a key and show it, this once")
+  .requiredOption("--tenant <tenant>", "whose sessions, agents and environments it reaches")
+  .requiredOption("--name <name>", "what it is for")
+  .option("--json")
+  .action(keysCreate)
+keys.command("list").option("--json").action(keysList)
+keys.command("revoke").argument("<id>").action(keysRevoke)
 const dlq = program.command("dlq").description("the dead letters: records that nobody could read")
 dlq.command("list").option("--json").option("--all", "also those retried or dropped").action(dlqList)
 dlq.command("show").argument("<offset>").action(dlqShow)

@@ -1,0 +1,171 @@
+import type { AgentSaved, EnvironmentSaved, KeySaved } from "@reins/events"
+import type { Verdict } from "./session.ts"
+
+/** One version of an agent. */
+export interface AgentVersion {
+  readonly version: number
+  /** A JSON object as the API shows it. */
+  readonly agent: string
+  /** Log time. */
+  readonly savedAt: number
+}
+
+export interface AgentEntry {
+  readonly id: string
+  readonly tenant: string
+  readonly createdAt: number
+  readonly changedAt: number
+  readonly archivedAt: number | null
+  /** Oldest first; the newest counts. */
+  readonly versions: readonly AgentVersion[]
+}
+
+export interface EnvironmentEntry {
+  readonly id: string
+  readonly tenant: string
+  readonly revision: number
+  readonly environment: string
+  readonly createdAt: number
+  readonly changedAt: number
+  readonly archivedAt: number | null
+}
+
+export interface KeyEntry {
+  readonly id: string
+  readonly tenant: string
+  readonly name: string
+  readonly hash: string
+  readonly createdAt: number
+  readonly revokedAt: number | null
+}
+
+/**
+ * The fold of the directory: agents with all their versions, environments, API keys. The log is the arbiter here too.
+ *
+ * N1 A version or revision is accepted only as the successor of the newest: of two that were saved at once, the first stands.
+ * N2 The same eventId twice is one save.
+ * N3 Environments that are not archived have different names within a tenant.
+ * N4 What is archived changes no more; what is deleted stays deleted.
+ */
+export class DirectoryFold {
+  readonly agents: Map<string, AgentEntry> = new Map()
+  readonly environments: Map<string, EnvironmentEntry> = new Map()
+  readonly keys: Map<string, KeyEntry> = new Map()
+  readonly #saved = new Map<string, { readonly verdict: Verdict; readonly id: string; readonly at: number }>()
+  readonly #deleted = new Set<string>()
+
+  /** What a save came to; undefined while its record has not been read. */
+  verdictOf(eventId: string): Verdict | undefined {
+    return this.#saved.get(eventId)?.verdict
+  }
+
+  /** Whose save this was. */
+  subjectOf(eventId: string): string | undefined {
+    return this.#saved.get(eventId)?.id
+  }
+
+  /** The newest save whose eventId begins so, not older than `since` in log time. */
+  savedUnder(prefix: string, since: number): string | null {
+    let newest: string | null = null
+    for (const [eventId, { at }] of this.#saved) if (at >= since && eventId.startsWith(prefix)) newest = eventId
+    return newest
+  }
+
+  apply(event: AgentSaved | EnvironmentSaved | KeySaved, timestamp: number): Verdict {
+    if (this.#saved.has(event.eventId)) return "duplicate"
+    const accepted = this.#apply(event, timestamp)
+    const verdict: Verdict = accepted ? "accepted" : "superseded"
+    this.#saved.set(event.eventId, { verdict, id: event.id, at: timestamp })
+    return verdict
+  }
+
+  #apply(event: AgentSaved | EnvironmentSaved | KeySaved, timestamp: number): boolean {
+    switch (event.type) {
+      case "agent.saved":
+        return this.#agent(event, timestamp)
+      case "environment.saved":
+        return this.#environment(event, timestamp)
+      case "key.saved":
+        return this.#key(event, timestamp)
+      default:
+        return ((_: never) => false)(event)
+    }
+  }
+
+  #agent({ id, tenant, version, agent, archived }: AgentSaved, timestamp: number): boolean {
+    const before = this.agents.get(id)
+    if (before === undefined) {
+      if (version !== 1 || archived) return false
+      const versions = [{ version, agent, savedAt: timestamp }]
+      this.agents.set(id, { id, tenant, createdAt: timestamp, changedAt: timestamp, archivedAt: null, versions })
+      return true
+    }
+    // N4
+    if (before.tenant !== tenant || before.archivedAt !== null) return false
+    const newest = before.versions.length
+    if (archived) {
+      if (version !== newest) return false
+      this.agents.set(id, { ...before, changedAt: timestamp, archivedAt: timestamp })
+      return true
+    }
+    // N1
+    if (version !== newest + 1) return false
+    this.agents.set(id, { ...before, changedAt: timestamp, versions: [...before.versions, { version, agent, savedAt: timestamp }] })
+    return true
+  }
+
+  #environment({ id, tenant, revision, environment, archived }: EnvironmentSaved, timestamp: number): boolean {
+    const before = this.environments.get(id)
+    if (this.#deleted.has(id) || revision !== (before?.revision ?? 0) + 1 || (before !== undefined && before.tenant !== tenant))
+      return false
+    if (environment === null) {
+      if (before === undefined) return false
+      this.environments.delete(id)
+      this.#deleted.add(id)
+      return true
+    }
+    // N4
+    if (before !== undefined && before.archivedAt !== null) return false
+    // N3
+    if (!archived && this.environmentNamed(tenant, nameOf(environment), id) !== undefined) return false
+    this.environments.set(id, {
+      id,
+      tenant,
+      revision,
+      environment,
+      createdAt: before?.createdAt ?? timestamp,
+      changedAt: timestamp,
+      archivedAt: archived ? timestamp : null,
+    })
+    return true
+  }
+
+  /** Another environment of this name that is in use. */
+  environmentNamed(tenant: string, name: string | null, exceptId: string): EnvironmentEntry | undefined {
+    for (const entry of this.environments.values()) {
+      const other = entry.id !== exceptId && entry.tenant === tenant && entry.archivedAt === null
+      if (other && name !== null && nameOf(entry.environment) === name) return entry
+    }
+    return undefined
+  }
+
+  #key({ id, tenant, name, hash, revoked }: KeySaved, timestamp: number): boolean {
+    const before = this.keys.get(id)
+    if (before === undefined) {
+      this.keys.set(id, { id, tenant, name, hash, createdAt: timestamp, revokedAt: revoked ? timestamp : null })
+      return true
+    }
+    if (!revoked || before.revokedAt !== null || before.tenant !== tenant) return false
+    this.keys.set(id, { ...before, revokedAt: timestamp })
+    return true
+  }
+}
+
+function nameOf(json: string): string | null {
+  try {
+    const { name } = JSON.parse(json) as { name?: unknown }
+    return typeof name === "string" ? name : null
+  } catch {
+    return null
+  }
+}
