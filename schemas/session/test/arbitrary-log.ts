@@ -21,20 +21,21 @@ type Choice =
 
 const sessionIds = ["sesn_a", "sesn_b", "sesn_c"]
 const which = fc.nat({ max: 1000 })
-const session = fc.nat({ max: sessionIds.length - 1 })
 
-const choices: fc.Arbitrary<Choice>[] = [
-  fc.record({ do: fc.constant("next" as const), session, which }),
-  fc.record({ do: fc.constant("hold" as const), session, which }),
-  fc.record({ do: fc.constant("release" as const), which }),
-  fc.record({ do: fc.constant("repeat" as const), which }),
-  fc.record({ do: fc.constant("alter" as const), which, how: which }),
-  fc.record({ do: fc.constant("wait" as const), ms: fc.nat({ max: 20_000 }) }),
-]
-const plausible = fc.oneof(
-  { weight: 14, arbitrary: choices[0] as fc.Arbitrary<Choice> },
-  ...choices.slice(1).map((arbitrary) => ({ weight: 2, arbitrary })),
-)
+function plausibleIn(session: fc.Arbitrary<number>): fc.Arbitrary<Choice> {
+  return fc.oneof(
+    { weight: 14, arbitrary: fc.record({ do: fc.constant("next" as const), session, which }) },
+    ...[
+      fc.record({ do: fc.constant("hold" as const), session, which }),
+      fc.record({ do: fc.constant("release" as const), which }),
+      fc.record({ do: fc.constant("repeat" as const), which }),
+      fc.record({ do: fc.constant("alter" as const), which, how: which }),
+      fc.record({ do: fc.constant("wait" as const), ms: fc.nat({ max: 20_000 }) }),
+    ].map((arbitrary: fc.Arbitrary<Choice>) => ({ weight: 2, arbitrary })),
+  )
+}
+
+const plausible = plausibleIn(fc.nat({ max: sessionIds.length - 1 }))
 
 const tools = [
   tool("add"),
@@ -208,8 +209,9 @@ const alterations: readonly ((event: SessionEvent) => object)[] = [
   () => ({ sessionId: sessionIds[0] as string }),
 ]
 
-function play(picked: readonly Choice[]): Log {
+function play(picked: readonly Choice[], begin: Course = () => undefined): Log {
   const first = new Story(sessionIds[0])
+  begin(first)
   const stories = [first, ...sessionIds.slice(1).map((id) => first.beside(id))]
   const held: SessionEvent[] = []
   const at = <T>(list: readonly T[], index: number): T | undefined => list[index % Math.max(1, list.length)]
@@ -266,7 +268,21 @@ export interface Log {
 }
 
 /** Logs of several sessions in one partition, with everything that the services and their zombies may write. */
-export const plausibleLog: fc.Arbitrary<Log> = fc.array(plausible, { minLength: 10, maxLength: 80, size: "max" }).map(play)
+export const plausibleLog: fc.Arbitrary<Log> = fc
+  .array(plausible, { minLength: 10, maxLength: 80, size: "max" })
+  .map((picked) => play(picked))
+
+/** Logs of one session that begins with a call of every kind that someone is asked about: what otherwise seldom comes about. */
+export const answeredLog: fc.Arbitrary<Log> = fc
+  .array(plausibleIn(fc.constant(0)), { minLength: 10, maxLength: 60, size: "max" })
+  .map((picked) =>
+    play(picked, (story) =>
+      story
+        .started(agent(tools))
+        .requested()
+        .responded(["pay", "look", "weather", "refund"].map((name, n) => toolUse(`toolu_${n + 1}`, name, { n }))),
+    ),
+  )
 
 interface ZodDef {
   readonly type: string
@@ -384,4 +400,4 @@ export const hostileLog: fc.Arbitrary<Log> = fc
     maxLength: 80,
     size: "max",
   })
-  .map(play)
+  .map((picked) => play(picked))

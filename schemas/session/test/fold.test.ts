@@ -16,7 +16,7 @@ import {
   stateDigest,
   summarize,
 } from "../src/index.ts"
-import { anyFact, hostileLog, type Log, plausibleLog } from "./arbitrary-log.ts"
+import { answeredLog, anyFact, hostileLog, type Log, plausibleLog } from "./arbitrary-log.ts"
 
 type Records = readonly Told<SessionEvent>[]
 
@@ -43,10 +43,44 @@ function freeze<T>(value: T): T {
   return value
 }
 
-const anyLog: fc.Arbitrary<Log> = fc.oneof(plausibleLog, hostileLog)
+const anyLog: fc.Arbitrary<Log> = fc.oneof(plausibleLog, hostileLog, answeredLog)
 const runs = (numRuns: number): { numRuns: number } => ({ numRuns })
 
 describe("the fold of sessions", () => {
+  it("lets a call that has to be allowed run once per allow, and again only where nothing ran under it (E9)", () => {
+    const dispatches = { allowed: 0, again: 0 }
+    fc.assert(
+      fc.property(answeredLog, ({ records }) => {
+        let sessions: ReadonlyMap<string, Session> = new Map()
+        const used = new Set<string>()
+        const spent = new Set<string>()
+        for (const { event, at } of records) {
+          const before = sessions.get(event.sessionId) ?? absent
+          const { session, verdict } = evolve(before, event, at)
+          sessions = new Map(sessions).set(event.sessionId, session)
+          if (verdict !== "accepted" || before.phase !== "awaiting-tools" || !("toolUseId" in event)) continue
+          const call = before.calls.find(({ toolUseId }) => toolUseId === event.toolUseId)
+          const given = before.agent.tools.find(({ name }) => name === call?.tool)
+          if (event.type === "tool-call.dispatched") {
+            assert.notEqual(given?.backend, "client")
+            if (given?.permission !== "always_ask") continue
+            const allowed = call?.approval
+            assert.ok(allowed !== undefined, "it has an allow")
+            assert.ok(!spent.has(allowed), "which is not used up")
+            if (used.has(allowed)) dispatches.again++
+            used.add(allowed)
+            dispatches.allowed++
+          } else if (event.type.startsWith("tool-call.") && call?.state.is === "dispatched" && call.approval !== undefined) {
+            const none = (event.type === "tool-call.failed" || event.type === "tool-call.timed-out") && event.effect === "none"
+            if (!none) spent.add(call.approval)
+          }
+        }
+      }),
+      runs(300),
+    )
+    assert.ok(dispatches.allowed > 0 && dispatches.again > 0, `the logs have such calls: ${JSON.stringify(dispatches)}`)
+  })
+
   it("is given logs that reach every phase and every verdict", () => {
     const phases = new Set<string>()
     const verdicts = new Set<string>()
