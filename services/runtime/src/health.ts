@@ -1,6 +1,34 @@
-import { createServer, type Server } from "node:http"
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http"
 import type { AddressInfo } from "node:net"
 import type { Metrics } from "./metrics.ts"
+
+export interface HealthOptions {
+  readonly ready: () => boolean
+  readonly alive: () => boolean
+  readonly metrics: Metrics
+}
+
+/** Answers `/livez`, `/readyz` and `/metrics`; false where the request is for something else. */
+export function answerHealth(options: HealthOptions, request: IncomingMessage, response: ServerResponse): boolean {
+  const answer = (status: number, body: string): true => {
+    response.writeHead(status, { "content-type": "text/plain; charset=utf-8" }).end(body)
+    return true
+  }
+  switch (request.url) {
+    case "/livez":
+      return answer(options.alive() ? 200 : 503, options.alive() ? "alive\n" : "failed\n")
+    case "/readyz":
+      return answer(options.ready() ? 200 : 503, options.ready() ? "ready\n" : "catching up\n")
+    case "/metrics":
+      options.metrics.registry.metrics().then(
+        (text) => response.writeHead(200, { "content-type": options.metrics.registry.contentType }).end(text),
+        (error: unknown) => answer(500, String(error)),
+      )
+      return true
+    default:
+      return false
+  }
+}
 
 export interface Health {
   readonly port: number
@@ -8,30 +36,10 @@ export interface Health {
 }
 
 /** `/livez`, `/readyz` and `/metrics`. Ready means: a member that was told its share of the partitions, be it nothing, and caught up on all of it. */
-export async function serveHealth(options: {
-  host: string
-  port: number
-  ready: () => boolean
-  alive: () => boolean
-  metrics: Metrics
-}): Promise<Health> {
+export async function serveHealth(options: HealthOptions & { readonly host: string; readonly port: number }): Promise<Health> {
   const server: Server = createServer((request, response) => {
-    const answer = (status: number, body: string): void =>
-      void response.writeHead(status, { "content-type": "text/plain; charset=utf-8" }).end(body)
-    switch (request.url) {
-      case "/livez":
-        return answer(options.alive() ? 200 : 503, options.alive() ? "alive\n" : "failed\n")
-      case "/readyz":
-        return answer(options.ready() ? 200 : 503, options.ready() ? "ready\n" : "catching up\n")
-      case "/metrics":
-        options.metrics.registry.metrics().then(
-          (text) => response.writeHead(200, { "content-type": options.metrics.registry.contentType }).end(text),
-          (error: unknown) => answer(500, String(error)),
-        )
-        return
-      default:
-        return answer(404, "Here are /livez, /readyz and /metrics.\n")
-    }
+    if (!answerHealth(options, request, response))
+      response.writeHead(404, { "content-type": "text/plain; charset=utf-8" }).end("Here are /livez, /readyz and /metrics.\n")
   })
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject)

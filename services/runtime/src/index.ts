@@ -1,7 +1,7 @@
 export { type Clock, LogTime, systemClock } from "./clock.ts"
 export { type Config, ConfigError, environmentNames, isLoopback, readConfig } from "./config.ts"
 export { type DeadLetter, readDeadLetters, retryDeadLetter, type Settled, settleDeadLetter } from "./dead-letters.ts"
-export { type Health, serveHealth } from "./health.ts"
+export { answerHealth, type Health, type HealthOptions, serveHealth } from "./health.ts"
 export { Loop, type LoopOptions, type Observed } from "./loop.ts"
 export { Metrics } from "./metrics.ts"
 export { type OpenLog, openLog } from "./open-log.ts"

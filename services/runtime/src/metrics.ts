@@ -60,6 +60,13 @@ export class Metrics {
     buckets: [0.01, 0.05, 0.1, 0.5, 1, 2, 5, 10, 30, 60],
     registers: [this.registry],
   })
+  readonly httpSeconds: Histogram<"route" | "method" | "code"> = new Histogram({
+    name: "reins_http_request_duration_seconds",
+    help: "Time from a request to the head of its response.",
+    labelNames: ["route", "method", "code"],
+    buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 2.5, 10],
+    registers: [this.registry],
+  })
   readonly performSeconds: Histogram<"service"> = new Histogram({
     name: "reins_event_handle_seconds",
     help: "Time from the beginning of an effect to its result.",

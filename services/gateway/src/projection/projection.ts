@@ -12,6 +12,7 @@ import {
   SessionsFold,
   type Started,
 } from "@reins/session"
+import type { LogTime } from "@reins/runtime"
 import type { Logger } from "pino"
 import { Previews } from "./previews.ts"
 import { type Answer, type Place, Store } from "./store.ts"
@@ -24,6 +25,8 @@ export interface ProjectionOptions {
   readonly codec: Codec
   readonly topics: TopicNames
   readonly instance: string
+  /** Told the timestamp of every record. */
+  readonly time: LogTime
   readonly logger: Logger
   readonly failed: (error: Error) => void
 }
@@ -201,6 +204,7 @@ export class Projection {
     this.store.transaction(() => {
       for (const { event, record } of said) {
         this.#next.set(partition, record.offset + 1)
+        this.#options.time.read(record.timestamp)
         if (event === null) continue
         try {
           this.#apply(partition, event, record, told, touched, answers)

@@ -1,6 +1,6 @@
-import { createHash } from "node:crypto"
 import { AppendRejectedError, type Log, partitionOf } from "@reins/log"
-import { ApiError } from "../http/errors.ts"
+import { base58Of } from "../http/base58.ts"
+import { ApiError, type ErrorType } from "../http/errors.ts"
 import type { Projection } from "../projection/projection.ts"
 import type { Answer } from "../projection/store.ts"
 
@@ -89,7 +89,7 @@ export function unavailable(message: string): ApiError {
 }
 
 /** Codes of refusals, by the status that says the same. */
-const statuses: Readonly<Record<string, readonly [number, string]>> = {
+const statuses: Readonly<Record<string, readonly [number, ErrorType]>> = {
   session_unknown: [404, "not_found_error"],
   session_deleted: [404, "not_found_error"],
   session_ended: [409, "invalid_request_error"],
@@ -103,20 +103,12 @@ const statuses: Readonly<Record<string, readonly [number, string]>> = {
 
 /** A refusal of intake as an error of the API. */
 export function refused({ code, message }: { readonly code: string; readonly message: string }): ApiError {
-  const [status, type] = statuses[code] ?? [400, "invalid_request_error"]
+  const [status, type] = statuses[code] ?? [400, "invalid_request_error" as const]
   const surfaces = status === 409 ? { headers: { "x-should-retry": "false" } } : {}
   return new ApiError(status, type, message, { details: { error_code: code }, ...surfaces })
 }
 
 /** Follows from the request's id, so that a retry starts no second session. */
 export function sessionIdOf(requestId: string): string {
-  let number = BigInt(`0x${createHash("sha256").update(requestId).digest("hex").slice(0, 36)}`)
-  let text = ""
-  for (let digit = 0; digit < 24; digit++) {
-    text = alphabet[Number(number % 58n)] + text
-    number /= 58n
-  }
-  return `sesn_${text}`
+  return `sesn_${base58Of(requestId)}`
 }
-
-const alphabet = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"

@@ -7,10 +7,12 @@ import type {
 import { RESPONSE_ALREADY_SENT } from "@hono/node-server/utils/response"
 import { type Context, Hono } from "hono"
 import { z } from "zod"
+import { materialise } from "../directory/agent-body.ts"
 import type { Env, GatewayContext } from "../http/context.ts"
 import { readCursor, writeCursor } from "../http/cursor.ts"
 import { invalid, notFound } from "../http/errors.ts"
 import { once } from "../http/idempotency.ts"
+import { flag, integer, limitOf, oneOf, param, parse, several, timeRange } from "../http/read.ts"
 import { type ProjectedSession, type Projection } from "../projection/projection.ts"
 import type { EventRow, SessionRow } from "../projection/store.ts"
 import { clientEvent, notYet, userMessage } from "./client-events.ts"
@@ -198,11 +200,7 @@ export function sessionRoutes({ gateway, projection, commands, streams }: Sessio
     let agent: ReturnType<typeof toolsGiven> | undefined
     if (body.agent !== undefined) {
       const before = sessionResource(found(c), gateway.now()).agent
-      const next = gateway.directory.materialise({
-        ...before,
-        ...(body.agent.tools === undefined ? {} : { tools: body.agent.tools }),
-        ...(body.agent.mcp_servers === undefined ? {} : { mcp_servers: body.agent.mcp_servers }),
-      })
+      const next = materialise(before, body.agent)
       changes["profile"] = next
       agent = toolsGiven(next)
     }
@@ -322,64 +320,5 @@ function sessionAgent(gateway: GatewayContext, tenant: string, given: z.infer<ty
   const snapshot = snapshotOf(agent)
   if (typeof given === "string" || given.type === "agent") return snapshot
   const { type: _, id: __, version: ___, ...overrides } = given
-  return gateway.directory.materialise({ ...snapshot, ...overrides })
-}
-
-/** Parses what a client gave, or says with a pointer what is wrong with it. */
-function parse<T extends z.ZodType>(schema: T, value: unknown, place = ""): z.infer<T> {
-  const parsed = schema.safeParse(value)
-  if (parsed.success) return parsed.data
-  const issue = parsed.error.issues[0]
-  const pointer = [place, ...(issue?.path ?? [])].filter((part) => part !== "").join("/")
-  throw invalid(`${pointer === "" ? "body" : pointer}: ${issue?.message ?? "invalid"}`)
-}
-
-function param(c: Ctx, name: string): string {
-  return c.req.param(name) ?? ""
-}
-
-/** A list in a query, as the SDK writes it (`name[]=`) or without brackets. */
-function several(c: Ctx, name: string): readonly string[] {
-  return [...(c.req.queries(`${name}[]`) ?? []), ...(c.req.queries(name) ?? [])]
-}
-
-function flag(c: Ctx, name: string): boolean {
-  return c.req.query(name) === "true"
-}
-
-function oneOf(c: Ctx, name: string, values: readonly string[], otherwise: string): string {
-  const given = c.req.query(name) ?? otherwise
-  if (!values.includes(given)) throw invalid(`${name}: must be one of ${values.join(", ")}.`)
-  return given
-}
-
-function integer(text: string, name: string): number {
-  const value = Number(text)
-  if (!Number.isSafeInteger(value)) throw invalid(`${name}: must be an integer.`)
-  return value
-}
-
-function limitOf(c: Ctx, otherwise: number, most: number): number {
-  const given = c.req.query("limit")
-  if (given === undefined) return otherwise
-  const limit = integer(given, "limit")
-  if (limit < 1) throw invalid("limit: must be at least 1.")
-  return Math.min(limit, most)
-}
-
-/** `created_at[gt|gte|lt|lte]` as inclusive bounds in milliseconds. */
-function timeRange(c: Ctx): { readonly from: number; readonly to: number } {
-  let from = Number.MIN_SAFE_INTEGER
-  let to = Number.MAX_SAFE_INTEGER
-  for (const operator of ["gt", "gte", "lt", "lte"]) {
-    const given = c.req.query(`created_at[${operator}]`)
-    if (given === undefined) continue
-    const time = Date.parse(given)
-    if (Number.isNaN(time)) throw invalid(`created_at[${operator}]: must be a time in ISO 8601.`)
-    if (operator === "gt") from = Math.max(from, Math.floor(time) + 1)
-    if (operator === "gte") from = Math.max(from, Math.ceil(time))
-    if (operator === "lt") to = Math.min(to, Math.ceil(time) - 1)
-    if (operator === "lte") to = Math.min(to, Math.floor(time))
-  }
-  return { from, to }
+  return materialise(snapshot, overrides)
 }

@@ -1,0 +1,174 @@
+import { randomBytes } from "node:crypto"
+import type { BetaManagedAgentsAgent } from "@anthropic-ai/sdk/resources/beta/agents/agents"
+import type { BetaEnvironment } from "@anthropic-ai/sdk/resources/beta/environments/environments"
+import type { AgentSaved, EnvironmentSaved, KeySaved, TopicNames } from "@reins/events"
+import type { Following, Log, LogRecord } from "@reins/log"
+import { type Codec, decodeRecord } from "@reins/log/codec"
+import { type AgentEntry, DirectoryFold, type EnvironmentEntry, type KeyEntry, type Verdict } from "@reins/session"
+import { ApiError } from "../http/errors.ts"
+import { iso } from "../projection/projection.ts"
+
+type Fact = AgentSaved | EnvironmentSaved
+
+export interface DirectoryOptions {
+  readonly log: Log
+  readonly codec: Codec
+  readonly topics: TopicNames
+  readonly instance: string
+  readonly answerTimeoutMs: number
+  readonly failed: (error: Error) => void
+}
+
+/** Agents, environments and API keys, followed into memory. The gateways are the writers of agents and environments; the fold decides between them. */
+export class Directory {
+  readonly fold: DirectoryFold = new DirectoryFold()
+  readonly #options: DirectoryOptions
+  readonly #waiting = new Map<string, (verdict: Verdict) => void>()
+  readonly #next = new Map<string, number>()
+  readonly #behind = new Set<string>()
+  #placeWaiters: { readonly end: number; readonly reached: () => void }[] = []
+  #following: readonly Following[] = []
+
+  constructor(options: DirectoryOptions) {
+    this.#options = options
+  }
+
+  async start(): Promise<void> {
+    const { log, topics, instance, failed } = this.#options
+    const follow = async (topic: string, family: "agents" | "keys"): Promise<Following> => {
+      this.#behind.add(topic)
+      return await log.follow({
+        instance: `${instance}-${family}`,
+        topics: [topic],
+        records: (_topic, _partition, records) => this.#read(topic, family, records),
+        caughtUp: () => void this.#behind.delete(topic),
+        failed,
+      })
+    }
+    this.#following = await Promise.all([follow(topics.agents, "agents"), follow(topics.keys, "keys")])
+  }
+
+  ready(): boolean {
+    return this.#behind.size === 0
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all(this.#following.map((following) => following.stop()))
+  }
+
+  /** Resolves when every save that stands in the log now is known here. */
+  async caughtUp(): Promise<void> {
+    const { log, topics } = this.#options
+    const end = (await log.bounds(topics.agents))[0]?.end ?? 0
+    if ((this.#next.get(topics.agents) ?? 0) >= end) return
+    await new Promise<void>((resolve) => this.#placeWaiters.push({ end, reached: resolve }))
+  }
+
+  /** Appends a save and resolves with what the fold makes of it. Throws 503 where that cannot be found out. */
+  async save(fact: Fact): Promise<Verdict> {
+    const { log, codec, topics, answerTimeoutMs } = this.#options
+    const known = this.fold.verdictOf(fact.eventId)
+    if (known !== undefined) return known
+    let timer: NodeJS.Timeout | undefined
+    const read = new Promise<Verdict | null>((resolve) => {
+      this.#waiting.set(fact.eventId, resolve)
+      timer = setTimeout(() => resolve(null), answerTimeoutMs)
+    })
+    // An append whose outcome is unknown may have landed: reading tells.
+    log
+      .append({
+        topic: topics.agents,
+        partition: 0,
+        key: () => `${fact.id}/${randomBytes(8).toString("hex")}`,
+        value: codec.encode("agents", fact),
+        headers: { type: fact.type },
+        certainty: "once",
+      })
+      .catch(() => undefined)
+    const verdict = await read
+    clearTimeout(timer)
+    this.#waiting.delete(fact.eventId)
+    if (verdict !== null) return verdict
+    throw new ApiError(503, "overloaded_error", "The log has not answered in time. The same request sent again has no second effect.", {
+      headers: { "retry-after": "1" },
+    })
+  }
+
+  async #read(topic: string, family: "agents" | "keys", records: readonly LogRecord[]): Promise<void> {
+    const { codec } = this.#options
+    for (const record of records) {
+      if (record.value !== null) {
+        let decoded = decodeRecord(codec, family, record)
+        if (!decoded.ok && "unknownSchema" in decoded) {
+          await codec.learn(decoded.unknownSchema)
+          decoded = decodeRecord(codec, family, record)
+        }
+        if (decoded.ok) {
+          const fact = decoded.said as unknown as Fact | KeySaved
+          this.fold.apply(fact, record.timestamp)
+          const verdict = this.fold.verdictOf(fact.eventId)
+          if (verdict !== undefined) this.#waiting.get(fact.eventId)?.(verdict)
+        }
+      }
+      this.#next.set(topic, record.offset + 1)
+    }
+    if (family !== "agents") return
+    const next = this.#next.get(topic) ?? 0
+    for (const waiter of this.#placeWaiters) if (next >= waiter.end) waiter.reached()
+    this.#placeWaiters = this.#placeWaiters.filter(({ end }) => next < end)
+  }
+
+  // --- what the resources look like
+
+  entryOfAgent(tenant: string, id: string): AgentEntry | null {
+    const entry = this.fold.agents.get(id)
+    return entry === undefined || entry.tenant !== tenant ? null : entry
+  }
+
+  /** A version of an agent, the newest unless given; null where there is none of this tenant. */
+  agent(tenant: string, id: string, version?: number): BetaManagedAgentsAgent | null {
+    const entry = this.entryOfAgent(tenant, id)
+    return entry === null ? null : agentResource(entry, version)
+  }
+
+  entryOfEnvironment(tenant: string, id: string): EnvironmentEntry | null {
+    const entry = this.fold.environments.get(id)
+    return entry === undefined || entry.tenant !== tenant ? null : entry
+  }
+
+  environment(tenant: string, id: string): BetaEnvironment | null {
+    const entry = this.entryOfEnvironment(tenant, id)
+    return entry === null ? null : environmentResource(entry)
+  }
+
+  /** The key with this hash that is not revoked. */
+  key(hash: string): KeyEntry | null {
+    for (const key of this.fold.keys.values()) if (key.hash === hash && key.revokedAt === null) return key
+    return null
+  }
+}
+
+export function agentResource(entry: AgentEntry, version?: number): BetaManagedAgentsAgent | null {
+  const one = version === undefined ? entry.versions.at(-1) : entry.versions[version - 1]
+  if (one === undefined) return null
+  return {
+    ...(JSON.parse(one.agent) as Omit<BetaManagedAgentsAgent, "id" | "type" | "version" | "created_at" | "updated_at" | "archived_at">),
+    id: entry.id,
+    type: "agent",
+    version: one.version,
+    created_at: iso(entry.createdAt),
+    updated_at: iso(one.savedAt),
+    archived_at: entry.archivedAt === null ? null : iso(entry.archivedAt),
+  }
+}
+
+export function environmentResource(entry: EnvironmentEntry): BetaEnvironment {
+  return {
+    ...(JSON.parse(entry.environment) as Omit<BetaEnvironment, "id" | "type" | "created_at" | "updated_at" | "archived_at">),
+    id: entry.id,
+    type: "environment",
+    created_at: iso(entry.createdAt),
+    updated_at: iso(entry.changedAt),
+    archived_at: entry.archivedAt === null ? null : iso(entry.archivedAt),
+  }
+}

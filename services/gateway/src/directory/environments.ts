@@ -1,0 +1,230 @@
+import type { BetaEnvironment, BetaEnvironmentDeleteResponse } from "@anthropic-ai/sdk/resources/beta/environments/environments"
+import { canonicalJson } from "@reins/events"
+import { type Context, Hono } from "hono"
+import { z } from "zod"
+import type { Env, GatewayContext } from "../http/context.ts"
+import { readCursor, writeCursor } from "../http/cursor.ts"
+import { conflict, invalid, notFound } from "../http/errors.ts"
+import { once } from "../http/idempotency.ts"
+import { flag, limitOf, param, parse } from "../http/read.ts"
+import { metadata, metadataPatch } from "./agent-body.ts"
+import { environmentResource } from "./directory.ts"
+import { newId, settled } from "./saving.ts"
+
+type Ctx = Context<Env>
+type Body = Omit<BetaEnvironment, "id" | "type" | "created_at" | "updated_at" | "archived_at">
+
+const names = z.array(z.string().min(1).max(500)).max(500)
+const networking = z.discriminatedUnion("type", [
+  z.strictObject({ type: z.literal("unrestricted") }),
+  z.strictObject({
+    type: z.literal("limited"),
+    allowed_hosts: names.nullish(),
+    allow_mcp_servers: z.boolean().nullish(),
+    allow_package_managers: z.boolean().nullish(),
+  }),
+])
+const packages = z.strictObject({
+  type: z.literal("packages").optional(),
+  apt: names.nullish(),
+  cargo: names.nullish(),
+  gem: names.nullish(),
+  go: names.nullish(),
+  npm: names.nullish(),
+  pip: names.nullish(),
+})
+const config = z.discriminatedUnion("type", [
+  z.strictObject({ type: z.literal("self_hosted") }),
+  z.strictObject({ type: z.literal("cloud"), networking: networking.nullish(), packages: packages.nullish() }),
+])
+type Config = z.infer<typeof config>
+
+const common = {
+  config: config.nullish(),
+  description: z.string().max(2048).nullish(),
+  scope: z.enum(["organization", "account"]).nullish(),
+}
+const createBody = z.strictObject({ name: z.string().min(1).max(256), ...common, metadata: metadata.optional() })
+// Beside null, an empty string deletes a key.
+const updateBody = z.strictObject({ name: z.string().min(1).max(256).nullish(), ...common, metadata: metadataPatch.optional() })
+const cursorShape = z.strictObject({ at: z.int(), id: z.string() })
+
+/** Everything under `/v1/environments`. Not versioned; of a cloud environment only the record is kept, as there is no sandbox. */
+export function environmentRoutes(context: GatewayContext): Hono<Env> {
+  const { directory } = context
+  const app = new Hono<Env>()
+
+  const entryOf = (c: Ctx): NonNullable<ReturnType<typeof directory.entryOfEnvironment>> => {
+    const entry = directory.entryOfEnvironment(c.get("tenant"), param(c, "environment"))
+    if (entry === null) throw notFound("environment")
+    return entry
+  }
+  const save = async (
+    c: Ctx,
+    eventId: string,
+    id: string,
+    revision: number,
+    environment: string | null,
+    archived: boolean,
+  ): Promise<boolean> => {
+    const { now, by } = context
+    const verdict = await directory.save({
+      type: "environment.saved",
+      eventId,
+      tenant: c.get("tenant"),
+      at: now(),
+      by,
+      id,
+      revision,
+      environment,
+      archived,
+    })
+    return verdict === "accepted"
+  }
+  const nameTaken = (c: Ctx, name: string, exceptId: string): boolean =>
+    directory.fold.environmentNamed(c.get("tenant"), name, exceptId) !== undefined
+  const taken = (name: string): Error => conflict(`name: there is an environment of the name ${name} already.`)
+
+  app.post("/", async (c) => {
+    const given = parse(createBody, c.get("body"))
+    const body: Body = {
+      name: given.name,
+      description: given.description ?? "",
+      config: configOf(given.config ?? { type: "cloud" }, null),
+      metadata: given.metadata ?? {},
+      scope: given.scope ?? "organization",
+    }
+    await directory.caughtUp()
+    const id = await once(context, c, {
+      ...settled(context),
+      run: async (requestId) => {
+        const made = newId("env", requestId)
+        if (directory.fold.verdictOf(requestId) === undefined && nameTaken(c, given.name, made)) throw taken(given.name)
+        if (!(await save(c, requestId, made, 1, canonicalJson(body), false))) throw taken(given.name)
+        return made
+      },
+    })
+    return c.json(directory.environment(c.get("tenant"), id))
+  })
+
+  app.get("/", async (c) => {
+    await directory.caughtUp()
+    const limit = limitOf(c, 20, 1000)
+    const cursor = readCursor("environments", c.req.query("page"), cursorShape)
+    const archived = flag(c, "include_archived")
+    const all = [...directory.fold.environments.values()]
+      .filter((entry) => entry.tenant === c.get("tenant") && (archived || entry.archivedAt === null))
+      .sort((a, b) => b.createdAt - a.createdAt || (a.id < b.id ? 1 : -1))
+    const rest =
+      cursor === null ? all : all.filter(({ createdAt, id }) => createdAt < cursor.at || (createdAt === cursor.at && id < cursor.id))
+    const page = rest.slice(0, limit)
+    const last = page.at(-1)
+    return c.json({
+      data: page.map((entry) => environmentResource(entry)),
+      next_page: rest.length > limit && last !== undefined ? writeCursor("environments", { at: last.createdAt, id: last.id }) : null,
+    })
+  })
+
+  app.get("/:environment", async (c) => {
+    await directory.caughtUp()
+    return c.json(environmentResource(entryOf(c)))
+  })
+
+  app.post("/:environment", async (c) => {
+    const given = parse(updateBody, c.get("body"))
+    await directory.caughtUp()
+    entryOf(c)
+    await once(context, c, {
+      ...settled(context),
+      run: async (requestId) => {
+        for (let attempt = 0; ; attempt++) {
+          if (directory.fold.verdictOf(requestId) === "accepted") return
+          const entry = entryOf(c)
+          if (entry.archivedAt !== null)
+            throw invalid("This environment is archived; it changes no more.", { error_code: "environment_archived" })
+          const before = JSON.parse(entry.environment) as Body
+          const body: Body = { ...before, metadata: { ...before.metadata } }
+          if (given.name !== undefined && given.name !== null) body.name = given.name
+          if (given.description !== undefined) body.description = given.description ?? ""
+          if (given.scope !== undefined && given.scope !== null) body.scope = given.scope
+          if (given.config !== undefined && given.config !== null) body.config = configOf(given.config, before.config)
+          for (const [key, value] of Object.entries(given.metadata ?? {})) {
+            if (value === null || value === "") delete body.metadata[key]
+            else body.metadata[key] = value
+          }
+          parse(metadata, body.metadata, "metadata")
+          if (nameTaken(c, body.name, entry.id)) throw taken(body.name)
+          const text = canonicalJson(body)
+          if (text === entry.environment) return
+          if (await save(c, attempt === 0 ? requestId : `${requestId}.${attempt}`, entry.id, entry.revision + 1, text, false)) return
+        }
+      },
+    })
+    return c.json(environmentResource(entryOf(c)))
+  })
+
+  app.post("/:environment/archive", async (c) => {
+    await directory.caughtUp()
+    const entry = entryOf(c)
+    if (entry.archivedAt === null)
+      await once(context, c, {
+        ...settled(context),
+        run: async (requestId) => {
+          const { id, revision, environment } = entry
+          if (!(await save(c, requestId, id, revision + 1, environment, true)) && entryOf(c).archivedAt === null)
+            throw conflict("The environment changed meanwhile. Try again.")
+        },
+      })
+    return c.json(environmentResource(entryOf(c)))
+  })
+
+  app.delete("/:environment", async (c) => {
+    await directory.caughtUp()
+    const entry = entryOf(c)
+    if (await context.hasSessionOf(entry.id)) throw conflict("Sessions of this environment exist. Delete them first, or archive it.")
+    await once(context, c, {
+      ...settled(context),
+      run: async (requestId) => {
+        const gone = await save(c, requestId, entry.id, entry.revision + 1, null, false)
+        if (!gone && directory.entryOfEnvironment(c.get("tenant"), entry.id) !== null)
+          throw conflict("The environment changed meanwhile. Try again.")
+      },
+    })
+    const deleted: BetaEnvironmentDeleteResponse = { id: entry.id, type: "environment_deleted" }
+    return c.json(deleted)
+  })
+
+  return app
+}
+
+/** A config with every default written out; of one that is updated, what is not given stays. */
+function configOf(given: Config, before: Body["config"] | null): Body["config"] {
+  if (before !== null && before.type !== given.type)
+    throw invalid(`config/type: cannot change from ${before.type} to ${given.type}.`, { error_code: "invalid_config_type_change" })
+  if (given.type === "self_hosted") return { type: "self_hosted" }
+  const old = before?.type === "cloud" ? before : null
+  const oldLimits = old?.networking.type === "limited" ? old.networking : null
+  const asked = given.networking ?? old?.networking ?? { type: "unrestricted" as const }
+  const list = (key: "apt" | "cargo" | "gem" | "go" | "npm" | "pip"): string[] => given.packages?.[key] ?? old?.packages[key] ?? []
+  return {
+    type: "cloud",
+    networking:
+      asked.type === "unrestricted"
+        ? { type: "unrestricted" }
+        : {
+            type: "limited",
+            allowed_hosts: asked.allowed_hosts ?? oldLimits?.allowed_hosts ?? [],
+            allow_mcp_servers: asked.allow_mcp_servers ?? oldLimits?.allow_mcp_servers ?? false,
+            allow_package_managers: asked.allow_package_managers ?? oldLimits?.allow_package_managers ?? false,
+          },
+    packages: {
+      type: "packages",
+      apt: list("apt"),
+      cargo: list("cargo"),
+      gem: list("gem"),
+      go: list("go"),
+      npm: list("npm"),
+      pip: list("pip"),
+    },
+  }
+}

@@ -1,0 +1,130 @@
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http"
+import type { AddressInfo } from "node:net"
+import { getRequestListener } from "@hono/node-server"
+import { topicNames } from "@reins/events"
+import type { Log } from "@reins/log"
+import type { Codec } from "@reins/log/codec"
+import { type Config, LogTime, type Metrics, systemClock } from "@reins/runtime"
+import type { Logger } from "pino"
+import { defaultGatewayLimits, type GatewayLimits } from "./config.ts"
+import { agentRoutes } from "./directory/agents.ts"
+import { Directory } from "./directory/directory.ts"
+import { environmentRoutes } from "./directory/environments.ts"
+import { createApp } from "./http/app.ts"
+import type { Access } from "./http/auth.ts"
+import type { GatewayContext } from "./http/context.ts"
+import { InFlight } from "./http/idempotency.ts"
+import { Projection } from "./projection/projection.ts"
+import { Commands } from "./sessions/commands.ts"
+import { sessionRoutes } from "./sessions/routes.ts"
+import { Streams } from "./sessions/stream.ts"
+
+export interface GatewayOptions {
+  readonly log: Log
+  readonly codec: Codec
+  readonly config: Config
+  readonly metrics: Metrics
+  readonly logger: Logger
+  readonly instance: string
+  readonly access: Access
+  /** Answers what is not the API's: `/livez` and the like. True where it has answered. */
+  readonly beside?: (request: IncomingMessage, response: ServerResponse) => boolean
+  readonly limits?: Partial<GatewayLimits>
+  readonly failed: (error: Error) => void
+}
+
+export interface Gateway {
+  readonly url: string
+  readonly port: number
+  /** Everything that stood in the log at the start is known. */
+  ready(): boolean
+  stop(): Promise<void>
+}
+
+/** The way in and out: HTTP requests become commands, facts become responses and streams. */
+export async function startGateway(options: GatewayOptions): Promise<Gateway> {
+  const { log, codec, config, metrics, logger, instance, access, failed } = options
+  const limits = { ...defaultGatewayLimits, ...options.limits }
+  const topics = topicNames(config.prefix)
+  const time = new LogTime(systemClock)
+  const projection = new Projection({ log, codec, topics, instance: `${instance}-gateway`, time, logger, failed })
+  const directory = new Directory({
+    log,
+    codec,
+    topics,
+    instance: `${instance}-directory`,
+    answerTimeoutMs: limits.answerTimeoutMs,
+    failed,
+  })
+  const streams = new Streams()
+  const commands = new Commands({
+    log,
+    topic: topics.commands,
+    partitions: config.partitions,
+    projection,
+    answerTimeoutMs: limits.answerTimeoutMs,
+  })
+  const context: GatewayContext = {
+    log,
+    topics,
+    logger,
+    directory,
+    inFlight: new InFlight(),
+    by: `gateway@${instance}`,
+    // Before the first record there is no log time yet.
+    now: () => (time.now() > 0 ? time.now() : Date.now()),
+    hasSessionOf: async (environmentId) => {
+      await projection.caughtUp()
+      return projection.store.hasSessionOf(environmentId)
+    },
+  }
+  const app = createApp({
+    context,
+    access,
+    rate: limits.rate,
+    measured: (route, method, code, seconds) => metrics.httpSeconds.observe({ route, method, code: String(code) }, seconds),
+  })
+  app.route("/v1/agents", agentRoutes(context))
+  app.route("/v1/environments", environmentRoutes(context))
+  app.route("/v1/sessions", sessionRoutes({ gateway: context, projection, commands, streams }))
+
+  await Promise.all([projection.start(), directory.start()])
+  const listener = getRequestListener(app.fetch, { overrideGlobalObjects: false })
+  const server = createServer({ maxHeaderSize: 32 * 1024 }, (request, response) => {
+    if (options.beside?.(request, response) === true) return
+    void listener(request, response)
+  })
+  // A client sends its head within seconds; its body may take as long as its network needs.
+  server.headersTimeout = 15_000
+  server.requestTimeout = 300_000
+  const stop = async (): Promise<void> => {
+    streams.close()
+    await closed(server)
+    await Promise.all([projection.stop(), directory.stop()])
+  }
+  try {
+    await new Promise<void>((resolve, reject) => {
+      server.once("error", reject)
+      server.listen(config.port, config.host, resolve)
+    })
+  } catch (error) {
+    await stop()
+    throw error
+  }
+  const { port } = server.address() as AddressInfo
+  const host = config.host.includes(":") ? `[${config.host}]` : config.host
+  return { url: `http://${host}:${port}`, port, ready: () => projection.ready() && directory.ready(), stop }
+}
+
+/** How long requests that run may take to end. */
+const closeMs = 2000
+
+async function closed(server: Server): Promise<void> {
+  if (!server.listening) return
+  const timer = setTimeout(() => server.closeAllConnections(), closeMs)
+  await new Promise<void>((resolve) => {
+    server.close(() => resolve())
+    server.closeIdleConnections()
+  })
+  clearTimeout(timer)
+}

@@ -1,0 +1,34 @@
+import { createHash } from "node:crypto"
+import type { IncomingHttpHeaders } from "node:http"
+import type { Directory } from "../directory/directory.ts"
+import { ApiError, invalid } from "./errors.ts"
+
+/** `keys`: a key that stands in the log. `open`: anyone who can reach the address, which has to be loopback then. */
+export type Access = "open" | "keys"
+
+export interface Caller {
+  readonly tenant: string
+  /** Which key it is, never the key. */
+  readonly credential: string
+}
+
+/** Who asks: the tenant follows from the credential and from nothing else. */
+export function authenticate(headers: IncomingHttpHeaders, access: Access, directory: Directory): Caller {
+  const bearer = /^Bearer +(\S+)\s*$/i.exec(headers.authorization ?? "")?.[1]
+  const given = headers["x-api-key"]
+  const key = Array.isArray(given) ? given[0] : given
+  if (headers.authorization !== undefined && bearer === undefined) throw unauthenticated("authorization: must be `Bearer <key>`.")
+  if (bearer !== undefined && key !== undefined && bearer !== key)
+    throw invalid("Both authorization and x-api-key are given, and they differ. Send one of them.")
+  const secret = bearer ?? key
+  // Hashed before it is compared: the comparison then tells nothing about the key by its time.
+  const hash = secret === undefined ? null : createHash("sha256").update(secret).digest("hex")
+  if (access === "open") return { tenant: "default", credential: hash ?? "none" }
+  const found = hash === null ? null : directory.key(hash)
+  if (found === null) throw unauthenticated("A valid API key is needed. `reins keys create` makes one.")
+  return { tenant: found.tenant, credential: found.id }
+}
+
+function unauthenticated(message: string): ApiError {
+  return new ApiError(401, "authentication_error", message)
+}

@@ -1,0 +1,79 @@
+import { createHash, randomBytes } from "node:crypto"
+import type { Context } from "hono"
+import type { Env, GatewayContext } from "./context.ts"
+import { ApiError, invalid } from "./errors.ts"
+
+/**
+ * One request, one effect. Everything a request causes carries an id that follows from the request, so that what the log has heard
+ * before has no second effect, whichever gateway hears it.
+ *
+ * With `Idempotency-Key` the id follows from tenant, path and key. The SDK sends none, but marks its own retries with
+ * `x-stainless-retry-count`: such a retry takes the id of the newest request with the same credential, path and body of the last ten
+ * minutes. A deliberate repetition is no retry and gets an id of its own.
+ */
+export class InFlight {
+  readonly #running = new Map<string, { readonly requestId: string; readonly result: Promise<unknown> }>()
+
+  get(key: string): { readonly requestId: string; readonly result: Promise<unknown> } | undefined {
+    return this.#running.get(key)
+  }
+
+  run<T>(key: string, requestId: string, work: () => Promise<T>): Promise<T> {
+    const result = work().finally(() => {
+      if (this.#running.get(key)?.result === result) this.#running.delete(key)
+    })
+    this.#running.set(key, { requestId, result })
+    return result
+  }
+}
+
+export interface Once<T> {
+  readonly run: (requestId: string) => Promise<T>
+  /** The id of the newest request whose id begins so, of the last ten minutes. */
+  readonly findRecent: (prefix: string) => Promise<string | null>
+}
+
+const keyMax = 255
+
+export async function once<T>({ inFlight }: GatewayContext, c: Context<Env>, { run, findRecent }: Once<T>): Promise<T> {
+  const { method, path } = c.req
+  const body = c.get("rawBody")
+  const tenant = c.get("tenant")
+  const given = c.req.header("idempotency-key")
+  if (given !== undefined) {
+    if (given === "" || given.length > keyMax) throw invalid(`Idempotency-Key: must have 1 to ${keyMax} characters.`)
+    const prefix = `api_${digest(tenant, method, path, given)}_`
+    const requestId = `${prefix}${digest(body)}`
+    const running = inFlight.get(prefix)
+    if (running !== undefined)
+      throw new ApiError(409, "invalid_request_error", "A request with this Idempotency-Key is still under way.", {
+        headers: { "retry-after": "1" },
+      })
+    return await inFlight.run(prefix, requestId, async () => {
+      const before = await findRecent(prefix)
+      if (before !== null && before !== requestId)
+        throw new ApiError(
+          422,
+          "invalid_request_error",
+          "This Idempotency-Key was used with another body. Use a new key for a new request.",
+        )
+      return await run(requestId)
+    })
+  }
+  const prefix = `api_${digest(c.get("credential"), method, path, body)}_`
+  const fresh = (): Promise<T> => {
+    const requestId = `${prefix}${randomBytes(8).toString("hex")}`
+    return inFlight.run(prefix, requestId, () => run(requestId))
+  }
+  if (!(Number(c.req.header("x-stainless-retry-count") ?? 0) > 0)) return await fresh()
+  const running = inFlight.get(prefix)
+  if (running !== undefined) return (await running.result) as T
+  const before = await findRecent(prefix)
+  return before === null ? await fresh() : await inFlight.run(prefix, before, () => run(before))
+}
+
+function digest(...parts: readonly (string | Uint8Array)[]): string {
+  const hash = createHash("sha256")
+  for (const part of parts) hash.update(`${part.length}:`).update(part)
+  return hash.digest("hex").slice(0, 24)
+}
