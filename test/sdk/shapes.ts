@@ -534,6 +534,3 @@ function compileMembers(name: string, members: readonly Node[], file: SourceFile
   }
   return { kind: "object", name, keys, others }
 }
-
-/** The package that the shapes are read from: its version stands in a report. */
-export const sdkVersion: string = (JSON.parse(readFileSync(join(sdkRoot, "package.json"), "utf8")) as { version: string }).version

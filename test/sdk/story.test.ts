@@ -8,6 +8,7 @@ import { type SimulatedModel, startSimulatedModel } from "@reins/simulated-model
 import { loadTools } from "@reins/worker-kit"
 import { createParser } from "./frames.ts"
 import { loadOlderSdk } from "./older.ts"
+import { cancelOrder, countStock, getOrder, refund } from "./orders.ts"
 import { story } from "./story.ts"
 import { storyScript } from "./story-model.ts"
 import { calling } from "./teller.ts"
@@ -138,7 +139,9 @@ describe("the model of the story", () => {
 describe("the backend of the story", () => {
   it("is a worker file of four tools", async () => {
     const tools = await loadTools(`${folder}orders.ts`)
-    assert.deepEqual(tools.map(({ name }) => name).sort(), ["cancel_order", "count_stock", "get_order", "refund"])
+    const named = [cancelOrder, countStock, getOrder, refund].map(({ name }) => name)
+    assert.deepEqual(tools.map(({ name }) => name).sort(), named)
+    assert.deepEqual(named, ["cancel_order", "count_stock", "get_order", "refund"])
   })
 })
 

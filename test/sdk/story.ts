@@ -14,7 +14,7 @@ import { turnSteps } from "./story-turns.ts"
 import { wireSteps } from "./story-wire.ts"
 import { type Step, type StoryContext, Teller } from "./teller.ts"
 
-export type { Sdk, Step, StoryContext } from "./teller.ts"
+export type { Step, StoryContext } from "./teller.ts"
 
 /** The story, in the order in which it is best read; each step stands alone, so that any may be run by itself or in any order. */
 export function story(client: Anthropic, context: StoryContext = {}): readonly Step[] {
