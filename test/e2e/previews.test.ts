@@ -110,7 +110,7 @@ describe("a model call over the SDK and a socket", () => {
   })
 
   it("shows several texts block by block, and no half of a character that came in two deltas", async () => {
-    const parts = "One 🧵 two 🧵🧵 three".split("")
+    const parts = "🧵".repeat(20).split("")
     const text = parts.join("")
     model.script = () => ({ content: [{ type: "text", text, parts }, ...says("The end.").content], deltaDelayMs: 15 })
     const { said, outcome } = ask("Anything.")

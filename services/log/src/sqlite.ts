@@ -304,7 +304,8 @@ class SqliteStore implements Store {
         if (swept.count === sweptMax) return swept
         if (stored.end < 2 || stored.oldest >= before) continue
         swept.count += Number(this.#expired.run(id, partition, stored.end - 1, sweptMax - swept.count, before).changes)
-        swept.oldest.set(stored, (this.#oldest.get(id, partition) as Row)["timestamp"] as number)
+        const oldest = this.#oldest.get(id, partition) as Row | undefined
+        swept.oldest.set(stored, (oldest?.["timestamp"] as number | undefined) ?? now)
       }
     }
     return swept

@@ -45,7 +45,7 @@ const places: Readonly<Record<string, (t: TestContext) => Place>> = {
 }
 
 for (const [kind, open] of Object.entries(places)) {
-  describe(`retention in the ${kind} log`, () => {
+  describe(`retention in the ${kind} log`, { timeout: 60_000 }, () => {
     async function begin(t: TestContext): Promise<Place> {
       t.mock.timers.enable({ apis: ["Date"], now: Date.UTC(2026, 10, 24) })
       const place = open(t)
