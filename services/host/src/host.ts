@@ -1,4 +1,5 @@
-import { type Config, type ProcessOptions, type RunningProcess, startProcess } from "@reins/runtime"
+import { type Access, startGateway } from "@reins/gateway"
+import { type Config, newInstance, type ProcessOptions, type RunningProcess, startProcess } from "@reins/runtime"
 import { type SimulatedModel, startSimulatedModel } from "@reins/simulated-model"
 import { type Backend, worker } from "@reins/worker-kit"
 import { build, type Given, hostable } from "./hosted.ts"
@@ -6,6 +7,8 @@ import { build, type Given, hostable } from "./hosted.ts"
 export interface HostOptions extends Omit<ProcessOptions, "build" | "services">, Given {
   /** All that can be hosted, unless given. */
   readonly services?: readonly string[]
+  /** Who may use the API; a gateway is started where this is given, on the port of the configuration. */
+  readonly gateway?: Access
   /** Backends of users' tools, hosted beside them. */
   readonly workers?: readonly Backend[]
 }
@@ -23,6 +26,7 @@ export function hasModel(config: Config): boolean {
 /** Any set of services in one process; with the SQLite log, all of them are embedded mode. */
 export async function startHost(options: HostOptions): Promise<Host> {
   const services = options.services ?? hostable
+  const onlyGateway = services.length === 0 && (options.workers ?? []).length === 0
   for (const name of services)
     if (!hostable.includes(name)) throw new RangeError(`There is no service ${name}. There are: ${hostable.join(", ")}.`)
   const simulatedModel =
@@ -31,9 +35,12 @@ export async function startHost(options: HostOptions): Promise<Host> {
     simulatedModel === null ? options.config : { ...options.config, anthropic: { apiKey: "simulated", baseURL: simulatedModel.url } }
   try {
     const workers = options.workers ?? []
+    const { gateway: access } = options
     const running = await startProcess({
       ...options,
+      ...(access === undefined ? {} : { front: ({ beside, ...process }) => startGateway({ ...process, access, beside }) }),
       config,
+      ...(onlyGateway ? { instance: options.instance ?? newInstance("gateway") } : {}),
       services: [...services, ...workers.map((backend) => backend.service)],
       backends: [...(options.backends ?? []), ...workers.map((backend) => backend.backend)],
       build: (context) => [...build(services, context, options), ...workers.map((backend) => worker(backend, context.me))],

@@ -7,6 +7,8 @@ export { Metrics } from "./metrics.ts"
 export { type OpenLog, openLog } from "./open-log.ts"
 export {
   exitCodeOf,
+  type Front,
+  type Fronted,
   groupOf,
   newInstance,
   type ProcessOptions,

@@ -158,6 +158,8 @@ export class Loop {
   /** Joins the group. Resolves when membership stands; partitions come and are caught up afterwards (`ready`). */
   async start(): Promise<void> {
     const { log, group, instance, services } = this.#options
+    // A process that hosts a gateway alone joins no group: it would own partitions and do nothing with them.
+    if (services.length === 0) return
     if (this.#declarations !== undefined) {
       const declarations = this.#declarations
       this.#declarationsFollowing = await log.follow({
@@ -211,6 +213,7 @@ export class Loop {
    * at once, and a rollout that waits for it must not wait for ever.
    */
   ready(): boolean {
+    if (this.#options.services.length === 0) return !this.#draining
     if (this.#following === undefined || !this.#following.alive() || this.#draining) return false
     if (this.#declarations !== undefined && !this.#declarations.caughtUp) return false
     return [...this.#owned.values()].every((owned) => this.#isReady(owned))

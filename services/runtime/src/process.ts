@@ -1,10 +1,11 @@
 import { randomBytes } from "node:crypto"
+import type { IncomingMessage, ServerResponse } from "node:http"
 import { shippedBackends } from "@reins/events"
 import type { Log } from "@reins/log"
 import type { Codec } from "@reins/log/codec"
 import { type Logger, pino } from "pino"
 import { type Config, readConfig } from "./config.ts"
-import { type Health, serveHealth } from "./health.ts"
+import { answerHealth, type Health, type HealthOptions, serveHealth } from "./health.ts"
 import { Loop, type Observed } from "./loop.ts"
 import { Metrics } from "./metrics.ts"
 import { openLog } from "./open-log.ts"
@@ -33,11 +34,28 @@ export interface ProcessOptions {
   readonly metrics?: Metrics
   readonly observe?: (record: Observed) => void
   readonly failed: (error: Error) => void
-  /** No port is opened without it. */
+  /** No port is opened without it, or without a front. */
   readonly health?: boolean
+  /** What listens on the port beside the health routes, such as the gateway. */
+  readonly front?: (process: Fronted) => Promise<Front>
   /** An open log to share instead of one of its own; then `stop` leaves it open. */
   readonly opened?: { readonly log: Log; readonly codec: Codec }
   readonly commitIntervalMs?: number
+}
+
+/** What a front is given of its process. */
+export interface Fronted extends Omit<ServiceContext, "me"> {
+  readonly log: Log
+  readonly instance: string
+  /** Answers the health routes; false for any other request. */
+  readonly beside: (request: IncomingMessage, response: ServerResponse) => boolean
+  readonly failed: (error: Error) => void
+}
+
+export interface Front {
+  readonly port: number
+  ready(): boolean
+  stop(): Promise<void>
 }
 
 export interface RunningProcess {
@@ -47,7 +65,7 @@ export interface RunningProcess {
   readonly metrics: Metrics
   readonly instance: string
   readonly group: string
-  /** Of `/livez`, `/readyz`, `/metrics`; 0 without them. */
+  /** Of the front and of `/livez`, `/readyz`, `/metrics`; 0 without them. */
   readonly port: number
   /** Drains, leaves the group, closes. */
   stop(): Promise<void>
@@ -73,8 +91,10 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
   const own = options.opened === undefined
   const { log, codec } = options.opened ?? (await openLog(config, instance))
   let health: Health | undefined
+  let front: Front | undefined
   let failed = false
   const end = async (): Promise<void> => {
+    await front?.stop()
     await health?.stop()
     if (own) await log.close()
   }
@@ -88,6 +108,10 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
       await log.applyTopics(topicSettings(config.prefix, config.partitions, [...shippedBackends, ...backends]))
     }
     const services = options.build({ config, codec, metrics, logger, me: { group, instance } })
+    const fail = (error: Error): void => {
+      failed = true
+      options.failed(error)
+    }
     const loop = new Loop({
       log,
       codec,
@@ -100,15 +124,16 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
       metrics,
       logger,
       previews: config.previews,
-      failed: (error) => {
-        failed = true
-        options.failed(error)
-      },
+      failed: fail,
       ...(options.observe === undefined ? {} : { observe: options.observe }),
       ...(options.commitIntervalMs === undefined ? {} : { commitIntervalMs: options.commitIntervalMs }),
     })
-    if (options.health === true) {
-      health = await serveHealth({ host: config.host, port: config.port, ready: () => loop.ready(), alive: () => !failed, metrics })
+    const state: HealthOptions = { ready: () => loop.ready() && front?.ready() !== false, alive: () => !failed, metrics }
+    if (options.front !== undefined) {
+      const beside = (request: IncomingMessage, response: ServerResponse): boolean => answerHealth(state, request, response)
+      front = await options.front({ config, codec, metrics, logger, log, instance, beside, failed: fail })
+    } else if (options.health === true) {
+      health = await serveHealth({ host: config.host, port: config.port, ...state })
     }
     await loop.start()
     return {
@@ -118,7 +143,7 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
       metrics,
       instance,
       group,
-      port: health?.port ?? 0,
+      port: front?.port ?? health?.port ?? 0,
       stop: async () => {
         await loop.drain(config.drainMs)
         await end()

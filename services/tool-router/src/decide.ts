@@ -1,4 +1,4 @@
-import { type EffectClass, type HeldReason, toolsTopic } from "@reins/events"
+import { clientBackend, type EffectClass, type HeldReason, toolsTopic } from "@reins/events"
 import type { Intent, SessionDraft, ToolDraft, View } from "@reins/runtime"
 import {
   type AwaitingTools,
@@ -78,7 +78,7 @@ function route(view: View, session: Known, call: Call, charged: number): Say {
   if (call.attempt === 0) {
     const fault = argumentsFault(tool.inputSchema, call.input)
     if (fault !== null) return refuse("invalid_arguments", `The arguments of ${tool.name} do not fit its schema: ${fault}.`)
-    if (once(tool.effect) && !tool.claims) {
+    if (once(tool.effect) && !tool.claims && tool.backend !== clientBackend) {
       return refuse(
         "unauthorized",
         `${tool.name} is ${tool.effect}, and the workers of ${tool.backend} do not claim calls before they run them, so it might run twice. It was not run.`,
