@@ -120,9 +120,13 @@ function started(command: CommandOf<"session.start">, view: View): Judged {
     return { code: "invalid_agent", message: `agent: ${(error as Error).message}` }
   }
   if ("code" in resolved) return resolved
-  const bytes = Buffer.byteLength(JSON.stringify(resolved.agent)) + Buffer.byteLength(command.profile ?? "")
+  const beside = Buffer.byteLength(command.profile ?? "") + Buffer.byteLength(command.metadata ?? "")
+  const bytes = Buffer.byteLength(JSON.stringify(resolved.agent)) + beside
   if (bytes > intakeLimits.agentMax)
-    return { code: "agent_too_large", message: `/agent: ${bytes} bytes with all its tools; at most ${intakeLimits.agentMax} fit.` }
+    return {
+      code: "agent_too_large",
+      message: `/agent: ${bytes} bytes with all its tools, profile and metadata; at most ${intakeLimits.agentMax} fit.`,
+    }
   const input = command.input === undefined || command.input === null ? null : content(command.input, "input")
   if (input !== null && typeof input !== "string") return input
   const metadata = jsonObject(command.metadata, "metadata")

@@ -175,6 +175,9 @@ function resolveTool(tool: ToolGiven, place: string, declared: ToolDeclared | un
     settings: tool.http === undefined ? null : canonicalJson(tool.http),
     claims: declared.claims,
     encoding: declared.encoding,
+    permission: tool.permission ?? null,
+    onUnknown: tool.onUnknown ?? null,
+    server: null,
   }
 }
 

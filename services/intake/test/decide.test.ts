@@ -1,12 +1,13 @@
 import assert from "node:assert/strict"
 import { before, describe, it } from "node:test"
-import { definitions, type ToolDeclared } from "@reins/events"
+import { definitions, type Tool, type ToolDeclared } from "@reins/events"
 import { type LogRecord, partitionOf } from "@reins/log"
 import { Codec } from "@reins/log/codec"
 import { MemoryBroker } from "@reins/log/memory"
 import type { Hearing, SessionDraft } from "@reins/runtime"
 import { viewOf } from "@reins/runtime/testing"
-import { agent, Story } from "@reins/session/testing"
+import { holdOf, sha256Hex } from "@reins/session"
+import { agent, fact, Story, text as textBlock, tool, toolUse } from "@reins/session/testing"
 import { intakeLimits } from "../src/config.ts"
 import { hear } from "../src/decide.ts"
 
@@ -23,6 +24,9 @@ const tools: readonly ToolDeclared[] = [
   declared("function", "add", { description: "Adds numbers.", effect: "pure", timeoutMs: 30_000 }),
   declared("http", "*", { inputSchema: "{}", effect: "unsafe" }),
   declared("python", "train", { encoding: "json", claims: false, effect: "keyed", sideEffects: "uses the GPU" }),
+  declared("shell", "read", { description: "Reads a file.", effect: "pure", inputSchema: '{"type":"object","properties":{"path":{}}}' }),
+  declared("shell", "write", { effect: "idempotent" }),
+  declared("shell", "run", { effect: "unsafe", timeoutMs: 600_000 }),
 ]
 
 let codec: Codec
@@ -295,6 +299,549 @@ describe("a session.start", () => {
     assert.ok(event.type === "session.started")
     assert.equal(event.agent.name, "half \ufffd")
     assert.equal(event.agent.tools[0]?.description, "half \ufffd")
+  })
+})
+
+describe("the tools of an agent", () => {
+  const resolved = (fields: object): readonly Tool[] => {
+    const event = answered(heard(start(fields)))
+    assert.ok(event.type === "session.started", JSON.stringify(event))
+    return event.agent.tools
+  }
+  const fault = (fields: object): string => {
+    const { code, message } = rejected(heard(start(fields)))
+    assert.equal(code, "invalid_agent", message)
+    return message
+  }
+
+  it("say whether a person is asked before they run, and after nobody knows what they did", () => {
+    const [asks, allows, quiet] = resolved({
+      tools: [
+        { name: "add", backend: "function", permission: "always_ask", onUnknown: "hold" },
+        { name: "run", backend: "shell", permission: "always_allow", onUnknown: "tell" },
+        { name: "train", backend: "python" },
+      ],
+    })
+    assert.partialDeepStrictEqual(asks, { name: "add", permission: "always_ask", onUnknown: "hold", server: null })
+    assert.partialDeepStrictEqual(allows, { name: "run", permission: "always_allow", onUnknown: "tell" })
+    // Of what was not said nothing is made up, and the wire says so as it will be read back.
+    assert.partialDeepStrictEqual(quiet, { name: "train", permission: null, onUnknown: null, server: null })
+    for (const wrong of [{ permission: "sometimes" }, { onUnknown: "panic" }])
+      assert.match(
+        rejected(heard(start({}, { name: "add", backend: "function", ...wrong }))).message,
+        /agent\/tools\/0\/(permission|onUnknown): /,
+      )
+  })
+
+  it("that the client runs itself need no worker, but a schema", () => {
+    const [weather] = resolved({
+      tools: [{ name: "weather", backend: "client", description: "Looks out.", inputSchema: { type: "object" } }],
+    })
+    assert.partialDeepStrictEqual(weather, {
+      name: "weather",
+      backend: "client",
+      description: "Looks out.",
+      inputSchema: '{"type":"object"}',
+    })
+    assert.match(fault({ tools: [{ name: "weather", backend: "client" }] }), /^agent\/tools\/0\/inputSchema: /)
+    assert.match(
+      fault({ tools: [{ name: "weather", backend: "client", inputSchema: { type: "array" } }] }),
+      /^agent\/tools\/0\/inputSchema: /,
+    )
+  })
+
+  it("that come as a set are all that the workers of a backend have declared, under the name of a server", () => {
+    const set = resolved({ tools: [{ name: "add", backend: "function" }], toolsets: [{ backend: "shell", server: "files" }] })
+    assert.deepEqual(
+      set.map(({ name, backend, server, permission, onUnknown }) => [name, backend, server, permission, onUnknown]),
+      [
+        ["add", "function", null, null, null],
+        ["read", "shell", "files", null, null],
+        ["write", "shell", "files", null, null],
+        ["run", "shell", "files", null, null],
+      ],
+    )
+    assert.partialDeepStrictEqual(set[1], {
+      description: "Reads a file.",
+      effect: "pure",
+      inputSchema: '{"properties":{"path":{}},"type":"object"}',
+      claims: true,
+    })
+    assert.equal(set[3]?.timeoutMs, 600_000)
+  })
+
+  it("that come as a set are chosen and guarded together, and one by one where that is said", () => {
+    const guarded = (fields: object): readonly (readonly [string, unknown, unknown])[] =>
+      resolved({ toolsets: [{ backend: "shell", server: "files", ...fields }] }).map((one) => [one.name, one.permission, one.onUnknown])
+    assert.deepEqual(
+      guarded({ permission: "always_ask", onUnknown: "hold", tools: { read: { permission: "always_allow", onUnknown: "tell" } } }),
+      [
+        ["read", "always_allow", "tell"],
+        ["write", "always_ask", "hold"],
+        ["run", "always_ask", "hold"],
+      ],
+    )
+    assert.deepEqual(guarded({ tools: { run: { enabled: false }, write: { permission: "always_ask" } } }), [
+      ["read", null, null],
+      ["write", "always_ask", null],
+    ])
+    assert.deepEqual(guarded({ enabled: false, tools: { read: { enabled: true }, write: { permission: "always_ask" } } }), [
+      ["read", null, null],
+    ])
+    assert.deepEqual(guarded({ enabled: false }), [])
+  })
+
+  it("that come as a set are refused where the backend has none, or not that one", () => {
+    assert.match(
+      fault({ toolsets: [{ backend: "choir", server: "choir" }] }),
+      /^agent\/toolsets\/0: no worker has declared a tool on the backend choir\. Start its worker/,
+    )
+    // It takes tools that an agent describes, and has none of its own.
+    assert.match(fault({ toolsets: [{ backend: "http", server: "web" }] }), /^agent\/toolsets\/0: no worker has declared/)
+    assert.match(fault({ toolsets: [{ backend: "client", server: "mine" }] }), /^agent\/toolsets\/0: no worker has declared/)
+    assert.equal(
+      fault({ toolsets: [{ backend: "shell", server: "files", tools: { erase: { enabled: false } } }] }),
+      "agent/toolsets/0/tools/erase: the backend shell has no such tool. It has: read, write, run.",
+    )
+    assert.match(fault({ toolsets: [{ backend: "shell" }] }), /^agent\/toolsets\/0\/server: /)
+    assert.match(fault({ toolsets: [{ backend: "shell", server: "files", colour: "red" }] }), /Unrecognized key: "colour"/)
+    assert.match(
+      fault({ toolsets: [{ backend: "shell", server: "files", tools: { read: { colour: "red" } } }] }),
+      /Unrecognized key: "colour"/,
+    )
+  })
+
+  it("have one name each, wherever they come from", () => {
+    const twice = [{ backend: "shell", server: "files" }]
+    assert.equal(
+      fault({ tools: [{ name: "read", backend: "client", inputSchema: { type: "object" } }], toolsets: twice }),
+      "agent/toolsets/0/name: there are two tools of the name read; the other is agent/tools/0.",
+    )
+    assert.match(fault({ toolsets: [...twice, ...twice] }), /two tools of the name read; the other is agent\/toolsets\/0/)
+    // What is not taken is in nobody's way.
+    resolved({
+      tools: [{ name: "read", backend: "client", inputSchema: { type: "object" } }],
+      toolsets: [{ ...twice[0], tools: { read: { enabled: false } } }],
+    })
+  })
+})
+
+describe("what a session.start says beside its agent", () => {
+  const withIt = (fields: object): Hearing => heard({ ...start(), ...fields })
+
+  it("is whose it is, and what it is called", () => {
+    const hearing = withIt({
+      tenant: "acme",
+      title: "Order 17",
+      metadata: { b: "2", a: "1" },
+      environmentId: "env_1",
+      profile: { name: "Coder", version: 3 },
+    })
+    assert.partialDeepStrictEqual(hearing, { judged: "answer", tenant: "acme" })
+    const event = answered(hearing)
+    assert.partialDeepStrictEqual(event, {
+      title: "Order 17",
+      metadata: '{"a":"1","b":"2"}',
+      environmentId: "env_1",
+      profile: '{"name":"Coder","version":3}',
+    })
+    const story = new Story(sessionId)
+    story.tell({ ...story.draft((s) => s.started()), ...event, tenant: "acme" })
+    assert.deepEqual(
+      [story.known.tenant, story.known.profile],
+      ["acme", { title: "Order 17", metadata: '{"a":"1","b":"2"}', environmentId: "env_1", agent: '{"name":"Coder","version":3}' }],
+    )
+  })
+
+  it("is nobody's and nothing where it is left out, as JSON and as Avro", () => {
+    const value = codec.encode("commands", { type: "session.start", commandId: null, sessionId: null, agent: '{"model":"m"}' })
+    for (const hearing of [withIt({}), withIt({ tenant: null, title: null, metadata: null, profile: null }), raw(value)]) {
+      assert.partialDeepStrictEqual(hearing, { tenant: "default" })
+      assert.partialDeepStrictEqual(answered(hearing), { title: null, metadata: null, environmentId: null, profile: null })
+    }
+  })
+
+  it("may come as Avro, where its JSON is text", () => {
+    const value = codec.encode("commands", {
+      type: "session.start",
+      commandId: null,
+      sessionId: null,
+      agent: '{"model":"m"}',
+      tenant: "acme",
+      title: "Order 17",
+      metadata: '{ "b": "2", "a": "1" }',
+      profile: '{"name":"Coder"}',
+    })
+    const hearing = raw(value)
+    assert.partialDeepStrictEqual(hearing, { tenant: "acme" })
+    assert.partialDeepStrictEqual(answered(hearing), { title: "Order 17", metadata: '{"a":"1","b":"2"}', profile: '{"name":"Coder"}' })
+    const broken = codec.encode("commands", {
+      type: "session.start",
+      commandId: null,
+      sessionId: null,
+      agent: '{"model":"m"}',
+      metadata: "{",
+    })
+    assert.match(rejected(raw(broken)).message, /^\/metadata: not JSON/)
+  })
+
+  it("is rejected with the place where it is not what it has to be", () => {
+    for (const [fields, message] of [
+      [{ metadata: [] }, /^\/metadata: must be a JSON object/],
+      [{ metadata: "x" }, /^\/metadata: must be a JSON object/],
+      [{ profile: 7 }, /^\/profile: must be a JSON object/],
+      [{ profile: { a: nested(5000) } }, /^\/profile: nests deeper/],
+      [{ tenant: "" }, /^\/tenant: /],
+      [{ tenant: "x".repeat(201) }, /^\/tenant: /],
+      [{ tenant: 7 }, /^\/tenant: /],
+      [{ title: "x".repeat(2001) }, /^\/title: /],
+      [{ environmentId: 7 }, /^\/environmentId: /],
+    ] as const) {
+      const { code, message: said } = rejected(withIt(fields))
+      assert.equal(code, "invalid_command", said)
+      assert.match(said, message)
+    }
+  })
+
+  it("has to fit into a record together with its agent", () => {
+    const half = "x".repeat(140 * 1024)
+    assert.equal(answered(withIt({ metadata: { half } })).type, "session.started")
+    for (const fields of [
+      { profile: { half }, metadata: { half } },
+      { metadata: { half: half + half } },
+      { profile: { half: half + half } },
+    ])
+      assert.match(rejected(withIt(fields)).code, /^(agent_too_large|invalid_command)$/)
+  })
+
+  it("is the session's for good: no later command moves it to another tenant", () => {
+    const story = new Story(sessionId).started(agent(), { tenant: "acme" })
+    assert.partialDeepStrictEqual(heard({ ...send(), tenant: "other" }, {}, story), { tenant: "acme" })
+    const again = heard({ ...start(), commandId: "start-2", tenant: "other" }, {}, story)
+    assert.partialDeepStrictEqual(again, { tenant: "acme" })
+    assert.equal(rejected(again).code, "session_exists")
+  })
+})
+
+const pay = tool("pay", { backend: "http", effect: "unsafe", permission: "always_ask" })
+const weather = tool("weather", { backend: "client", effect: "unsafe", claims: false })
+
+/** A session whose model asked for a payment (a) and for the client's weather (b). */
+const called = (): Story =>
+  new Story(sessionId)
+    .started(agent([pay, weather]))
+    .requested()
+    .responded([toolUse("a", "pay", { cents: 5 }), toolUse("b", "weather")])
+
+/** The same, with both held. */
+function holding(): Story {
+  const story = called()
+  for (const [toolUseId, reason] of [
+    ["a", "approval"],
+    ["b", "client"],
+  ] as const) {
+    const { eventId, causedBy } = story.draft((s) => s.refused(toolUseId))
+    const { tool: name, input } = story.call(toolUseId)
+    const held = { eventId, sessionId, causedBy, toolUseId, tool: name, attempt: 0, reason, argumentsHash: sha256Hex(input) }
+    story.tell(fact("tool-call.held", held))
+    assert.equal(story.verdict, "accepted")
+  }
+  return story.idled("requires_action")
+}
+
+/** The fact, in the log of its session. */
+function taken(story: Story, event: SessionDraft): Story {
+  story.tell({ ...story.draft((s) => s.rejected()), ...event, command: { partition: 1, offset: story.records.length } } as never)
+  assert.equal(story.verdict, "accepted", event.type)
+  return story
+}
+
+describe("an approval.give", () => {
+  const approve = (fields: object = {}): object => ({
+    type: "approval.give",
+    commandId: "approve-1",
+    sessionId,
+    toolUseId: "a",
+    decision: "allow",
+    ...fields,
+  })
+
+  it("becomes an approval of what is held, with what was decided on, and the fold takes it", () => {
+    for (const begin of [called, holding]) {
+      const story = begin()
+      const event = answered(heard(approve(), {}, story))
+      assert.partialDeepStrictEqual(event, {
+        type: "approval.given",
+        commandId: "approve-1",
+        command: { partition: home, offset: 7 },
+        toolUseId: "a",
+        decision: "allow",
+        message: null,
+        argumentsHash: sha256Hex('{"cents":5}'),
+        causedBy: holdOf(story.known, story.call("a")),
+      })
+      assert.equal(taken(story, event).call("a").approval !== undefined, true)
+    }
+    const story = holding()
+    taken(story, answered(heard(approve({ decision: "deny", message: "Too much." }), {}, story)))
+    const { state } = story.call("a")
+    assert.ok(state.is === "done")
+    assert.deepEqual([state.content, state.isError], ['"Too much."', true])
+  })
+
+  it("may come as Avro", () => {
+    const value = codec.encode("commands", {
+      type: "approval.give",
+      commandId: "c",
+      sessionId,
+      toolUseId: "a",
+      decision: "deny",
+      message: "No.",
+    })
+    const event = answered(hear(record({ value }), () => viewOf(holding()), { codec, partitions }))
+    assert.partialDeepStrictEqual(event, { type: "approval.given", commandId: "c", decision: "deny", message: "No." })
+  })
+
+  it("is refused for what does not wait for it, and for other arguments than are held", () => {
+    const code = (fields: object, story: Story): string => rejected(heard(approve(fields), {}, story)).code
+    assert.equal(code({}, new Story(sessionId)), "session_unknown")
+    assert.equal(code({}, running()), "call_unknown")
+    assert.equal(code({ toolUseId: "b" }, holding()), "call_not_held")
+    assert.equal(code({}, holding().parked()), "session_parked")
+    assert.equal(code({}, holding().ended()), "session_ended")
+    assert.equal(code({ argumentsHash: sha256Hex('{"cents":500}') }, holding()), "approval_mismatch")
+    assert.equal(answered(heard(approve({ argumentsHash: sha256Hex('{"cents":5}') }), {}, holding())).type, "approval.given")
+    const story = holding()
+    taken(story, answered(heard(approve(), {}, story)))
+    assert.deepEqual(heard(approve(), { offset: 99 }, story), { judged: "known" })
+    assert.equal(code({ commandId: "approve-2", decision: "deny" }, story), "call_not_held")
+  })
+
+  it("that is none is rejected with the place", () => {
+    for (const [fields, place] of [
+      [{ decision: "maybe" }, "/decision"],
+      [{ decision: undefined }, "/decision"],
+      [{ toolUseId: undefined }, "/toolUseId"],
+      [{ toolUseId: "" }, "/toolUseId"],
+      [{ message: "x".repeat(20_001) }, "/message"],
+      [{ message: 7 }, "/message"],
+    ] as const) {
+      const { code, message } = rejected(heard(approve(fields), {}, holding()))
+      assert.deepEqual([code, message.startsWith(`${place}: `)], ["invalid_command", true], message)
+    }
+  })
+})
+
+describe("a result.give", () => {
+  const give = (fields: object = {}): object => ({
+    type: "result.give",
+    commandId: "result-1",
+    sessionId,
+    toolUseId: "b",
+    content: "sunny",
+    ...fields,
+  })
+
+  it("becomes the result of a call that is the client's: text, blocks, nothing, or an error", () => {
+    for (const begin of [called, holding]) {
+      for (const [fields, content, isError] of [
+        [{}, '[{"text":"sunny","type":"text"}]', false],
+        [{ content: [textBlock("sunny")], isError: false }, '[{"text":"sunny","type":"text"}]', false],
+        [{ content: undefined }, "[]", false],
+        [{ content: null, isError: true }, "[]", true],
+      ] as const) {
+        const story = begin()
+        const event = answered(heard(give(fields), {}, story))
+        const causedBy = holdOf(story.known, story.call("b"))
+        assert.partialDeepStrictEqual(event, { type: "result.received", commandId: "result-1", toolUseId: "b", content, isError, causedBy })
+        assert.deepEqual(taken(story, event).call("b").state, { is: "done", content, isError })
+      }
+    }
+  })
+
+  it("may come as Avro, where its content is text", () => {
+    const value = codec.encode("commands", {
+      type: "result.give",
+      commandId: "c",
+      sessionId,
+      toolUseId: "b",
+      content: '[{"type":"text","text":"sunny"}]',
+    })
+    const event = answered(hear(record({ value }), () => viewOf(holding()), { codec, partitions }))
+    assert.partialDeepStrictEqual(event, { type: "result.received", content: '[{"text":"sunny","type":"text"}]', isError: false })
+    const broken = codec.encode("commands", { type: "result.give", commandId: "c", sessionId, toolUseId: "b", content: "[" })
+    assert.match(rejected(hear(record({ value: broken }), () => viewOf(holding()), { codec, partitions })).message, /^\/content: not JSON/)
+  })
+
+  it("is refused for what is not the client's, and heard where it comes twice", () => {
+    assert.equal(rejected(heard(give({ toolUseId: "a" }), {}, holding())).code, "call_not_held")
+    assert.equal(rejected(heard(give({ toolUseId: "z" }), {}, holding())).code, "call_unknown")
+    assert.equal(rejected(heard(give(), {}, running())).code, "call_unknown")
+    const story = holding()
+    taken(story, answered(heard(give(), {}, story)))
+    const { state } = story.call("b")
+    taken(story, answered(heard(give({ commandId: "result-2", content: "rain" }), {}, story)))
+    assert.equal(story.call("b").state, state)
+  })
+
+  it("that is none is rejected with the place", () => {
+    for (const content of ["", [], [{}], 5]) assert.match(rejected(heard(give({ content }), {}, holding())).message, /^\/content/)
+    assert.match(rejected(heard(give({ isError: "yes" }), {}, holding())).message, /^\/isError: /)
+    assert.equal(rejected(heard(give({ content: "x".repeat(600_000) }), {}, holding())).code, "content_too_large")
+  })
+})
+
+describe("a session.update", () => {
+  const update = (fields: object = {}): object => ({
+    type: "session.update",
+    commandId: "update-1",
+    sessionId,
+    changes: { title: "Order 17" },
+    ...fields,
+  })
+  const idle = (): Story =>
+    running()
+      .requested()
+      .responded([textBlock("Done.")])
+      .idled()
+
+  it("becomes what changed, and the tools as resolved where they are to be others", () => {
+    assert.partialDeepStrictEqual(answered(heard(update(), {}, running())), {
+      type: "session.updated",
+      commandId: "update-1",
+      changes: '{"title":"Order 17"}',
+      tools: null,
+    })
+    const story = idle()
+    const event = answered(
+      heard(
+        update({
+          changes: undefined,
+          agent: {
+            tools: [{ name: "add", backend: "function", permission: "always_ask" }],
+            toolsets: [{ backend: "shell", server: "files" }],
+          },
+        }),
+        {},
+        story,
+      ),
+    )
+    assert.ok(event.type === "session.updated")
+    assert.equal(event.changes, "{}")
+    taken(story, event)
+    assert.deepEqual(
+      story.known.agent.tools.map(({ name, permission, server }) => [name, permission, server]),
+      [
+        ["add", "always_ask", null],
+        ["read", null, "files"],
+        ["write", null, "files"],
+        ["run", null, "files"],
+      ],
+    )
+    taken(story, answered(heard(update({ commandId: "update-2", agent: {} }), {}, story)))
+    assert.deepEqual(story.known.agent.tools, [])
+  })
+
+  it("may come as Avro, where its JSON is text", () => {
+    const value = codec.encode("commands", {
+      type: "session.update",
+      commandId: "c",
+      sessionId,
+      changes: '{ "title": null }',
+      agent: '{"tools":[]}',
+    })
+    const event = answered(hear(record({ value }), () => viewOf(idle()), { codec, partitions }))
+    assert.partialDeepStrictEqual(event, { type: "session.updated", changes: '{"title":null}', tools: "[]" })
+    assert.match(
+      rejected(
+        hear(
+          record({ value: codec.encode("commands", { type: "session.update", commandId: "c", sessionId, agent: "{" }) }),
+          () => viewOf(idle()),
+          { codec, partitions },
+        ),
+      ).message,
+      /^agent: /,
+    )
+  })
+
+  it("changes no tools while a turn runs, and nothing where it is wrong", () => {
+    assert.equal(rejected(heard(update({ agent: { tools: [] } }), {}, running())).code, "session_not_idle")
+    assert.equal(rejected(heard(update({ agent: { tools: [] } }), {}, holding())).code, "session_not_idle")
+    assert.equal(rejected(heard(update())).code, "session_unknown")
+    for (const changes of ["x", [], 7])
+      assert.match(rejected(heard(update({ changes }), {}, running())).message, /^\/changes: must be a JSON object/)
+    assert.match(rejected(heard(update({ changes: { a: nested(5000) } }), {}, running())).message, /^\/changes: nests deeper/)
+    const fault = (given: unknown): string => {
+      const { code, message } = rejected(heard(update({ agent: given }), {}, idle()))
+      assert.equal(code, "invalid_agent", message)
+      return message
+    }
+    assert.match(fault({ tools: [{ name: "sing", backend: "choir" }] }), /^agent\/tools\/0: no worker/)
+    assert.match(fault({ model: "another" }), /Unrecognized key: "model"/)
+    assert.match(fault([]), /^agent/)
+  })
+
+  it("has to fit into a record", () => {
+    const description = "語".repeat(19_000)
+    const many = Array.from({ length: 6 }, (_, n) => ({
+      name: `ask_${n}`,
+      backend: "client",
+      description,
+      inputSchema: { type: "object" },
+    }))
+    assert.equal(rejected(heard(update({ agent: { tools: many } }), {}, idle())).code, "agent_too_large")
+    assert.equal(rejected(heard(update({ changes: { title: "x".repeat(300_000) } }), {}, idle())).code, "invalid_command")
+  })
+
+  it("is taken of a session that has ended, and of none that is deleted", () => {
+    assert.equal(answered(heard(update(), {}, running().ended())).type, "session.updated")
+    const story = idle()
+    taken(story, { type: "session.deleted" } as SessionDraft)
+    assert.equal(rejected(heard(update(), {}, story)).code, "session_deleted")
+  })
+})
+
+describe("a session.archive and a session.delete", () => {
+  it("close a session that does not run, and the fold takes it", () => {
+    for (const [type, fact, phase] of [
+      ["session.archive", "session.archived", "ended"],
+      ["session.delete", "session.deleted", "deleted"],
+    ] as const) {
+      for (const begin of [
+        holding,
+        () => holding().parked(),
+        () => holding().ended(),
+        () => new Story(sessionId).started(agent(), { input: null }),
+      ]) {
+        const story = begin()
+        const event = answered(heard({ type, sessionId, commandId: "close-1" }, {}, story))
+        assert.partialDeepStrictEqual(event, { type: fact, commandId: "close-1", command: { partition: home, offset: 7 } })
+        assert.equal(taken(story, event).session.phase, phase)
+        assert.deepEqual(heard({ type, sessionId, commandId: "close-1" }, { offset: 99 }, story), { judged: "known" })
+      }
+      const value = codec.encode("commands", { type, commandId: "c", sessionId })
+      assert.equal(answered(hear(record({ value }), () => viewOf(holding()), { codec, partitions })).type, fact)
+      assert.equal(rejected(heard({ type, sessionId }, {}, running())).code, "session_running")
+      assert.equal(rejected(heard({ type, sessionId }, {}, called())).code, "session_running")
+      assert.equal(rejected(heard({ type, sessionId })).code, "session_unknown")
+    }
+  })
+
+  it("leave nothing to be said to a session that is deleted, in its tenant's name", () => {
+    const story = new Story(sessionId).started(agent(), { input: null, tenant: "acme" })
+    taken(story, { type: "session.deleted" } as SessionDraft)
+    for (const type of ["message.send", "session.interrupt", "session.end", "session.resume", "session.archive", "session.delete"]) {
+      const hearing = heard({ ...send(), type }, {}, story)
+      assert.partialDeepStrictEqual(hearing, { tenant: "acme" })
+      assert.equal(rejected(hearing).code, "session_deleted", type)
+    }
+    assert.equal(rejected(heard({ ...start(), commandId: "again" }, {}, story)).code, "session_exists")
+  })
+
+  it("a message waits for no answer that is due", () => {
+    assert.equal(rejected(heard(send(), {}, holding())).code, "action_required")
+    assert.equal(answered(heard(send(), {}, called())).type, "message.received")
+    assert.equal(answered(heard({ ...send(), type: "session.interrupt" }, {}, holding())).type, "interrupt.received")
   })
 })
 
