@@ -244,6 +244,7 @@ export const mutants: readonly Mutant[] = [
         replace: "members.size >= 0",
       },
     ],
+    shownBy: ["look-failed", "model-slow", "tool-slow", "drain"],
   },
   {
     name: "dead-live-for-ever",
