@@ -45,7 +45,8 @@ export interface KeyEntry {
  * N1 A version or revision is accepted only as the successor of the newest: of two that were saved at once, the first stands.
  * N2 The same eventId twice is one save.
  * N3 Environments that are not archived have different names within a tenant.
- * N4 What is archived changes no more; what is deleted stays deleted.
+ * N4 What is archived changes no more; what is deleted stays deleted; what is revoked stays revoked.
+ * N5 Whose a record is never changes, and a key's hash is that key's alone.
  */
 export class DirectoryFold {
   readonly agents: Map<string, AgentEntry> = new Map()
@@ -53,6 +54,7 @@ export class DirectoryFold {
   readonly keys: Map<string, KeyEntry> = new Map()
   readonly #saved = new Map<string, { readonly verdict: Verdict; readonly id: string; readonly at: number }>()
   readonly #deleted = new Set<string>()
+  readonly #keyIds = new Map<string, string>()
 
   /** What a save came to; undefined while its record has not been read. */
   verdictOf(eventId: string): Verdict | undefined {
@@ -149,9 +151,18 @@ export class DirectoryFold {
     return undefined
   }
 
+  /** The key of this hash that is not revoked. */
+  keyOf(hash: string): KeyEntry | null {
+    const key = this.keys.get(this.#keyIds.get(hash) ?? "")
+    return key === undefined || key.revokedAt !== null ? null : key
+  }
+
   #key({ id, tenant, name, hash, revoked }: KeySaved, timestamp: number): boolean {
     const before = this.keys.get(id)
     if (before === undefined) {
+      // A hash is one key's: whoever wrote another one under it would otherwise move the caller into another tenant.
+      if (this.#keyIds.has(hash)) return false
+      this.#keyIds.set(hash, id)
       this.keys.set(id, { id, tenant, name, hash, createdAt: timestamp, revokedAt: revoked ? timestamp : null })
       return true
     }

@@ -1,6 +1,4 @@
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http"
-import type { AddressInfo } from "node:net"
-import { getRequestListener } from "@hono/node-server"
+import type { IncomingMessage, ServerResponse } from "node:http"
 import { topicNames } from "@reins/events"
 import type { Log } from "@reins/log"
 import type { Codec } from "@reins/log/codec"
@@ -14,6 +12,7 @@ import { createApp } from "./http/app.ts"
 import type { Access } from "./http/auth.ts"
 import type { GatewayContext } from "./http/context.ts"
 import { InFlight } from "./http/idempotency.ts"
+import { type HttpServer, listen } from "./http/server.ts"
 import { Projection } from "./projection/projection.ts"
 import { Commands } from "./sessions/commands.ts"
 import { sessionRoutes } from "./sessions/routes.ts"
@@ -89,42 +88,25 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   app.route("/v1/sessions", sessionRoutes({ gateway: context, projection, commands, streams }))
 
   await Promise.all([projection.start(), directory.start()])
-  const listener = getRequestListener(app.fetch, { overrideGlobalObjects: false })
-  const server = createServer({ maxHeaderSize: 32 * 1024 }, (request, response) => {
-    if (options.beside?.(request, response) === true) return
-    void listener(request, response)
-  })
-  // A client sends its head within seconds; its body may take as long as its network needs.
-  server.headersTimeout = 15_000
-  server.requestTimeout = 300_000
-  const stop = async (): Promise<void> => {
-    streams.close()
-    await closed(server)
+  const stopFollowing = async (): Promise<void> => {
     await Promise.all([projection.stop(), directory.stop()])
   }
+  let server: HttpServer
   try {
-    await new Promise<void>((resolve, reject) => {
-      server.once("error", reject)
-      server.listen(config.port, config.host, resolve)
-    })
+    const { beside } = options
+    server = await listen({ host: config.host, port: config.port, fetch: app.fetch, ...(beside === undefined ? {} : { beside }) })
   } catch (error) {
-    await stop()
+    await stopFollowing()
     throw error
   }
-  const { port } = server.address() as AddressInfo
-  const host = config.host.includes(":") ? `[${config.host}]` : config.host
-  return { url: `http://${host}:${port}`, port, ready: () => projection.ready() && directory.ready(), stop }
-}
-
-/** How long requests that run may take to end. */
-const closeMs = 2000
-
-async function closed(server: Server): Promise<void> {
-  if (!server.listening) return
-  const timer = setTimeout(() => server.closeAllConnections(), closeMs)
-  await new Promise<void>((resolve) => {
-    server.close(() => resolve())
-    server.closeIdleConnections()
-  })
-  clearTimeout(timer)
+  return {
+    url: server.url,
+    port: server.port,
+    ready: () => projection.ready() && directory.ready(),
+    stop: async () => {
+      streams.close()
+      await server.stop()
+      await stopFollowing()
+    },
+  }
 }

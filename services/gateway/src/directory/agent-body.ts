@@ -80,20 +80,20 @@ export function bodyOf(given: z.infer<typeof createBody>): AgentBody {
     skills: [],
     multiagent: null,
     metadata: given.metadata ?? {},
-    execution_identity: given.execution_identity ?? ({ type: "service_account" } as AgentBody["execution_identity"]),
+    execution_identity: given.execution_identity ?? { type: "service_account" },
   }
   return body
 }
 
 function modelOf(given: z.infer<typeof model>): AgentBody["model"] {
-  if (typeof given === "string") return { id: given } as AgentBody["model"]
+  if (typeof given === "string") return { id: given }
   const { id, effort: asked, speed, inference_geo: geo } = given
   return {
     id,
     ...(asked === undefined || asked === null ? {} : { effort: typeof asked === "string" ? { type: asked } : asked }),
     ...(speed === undefined || speed === null ? {} : { speed }),
     ...(geo === undefined || geo === null ? {} : { inference_geo: geo }),
-  } as AgentBody["model"]
+  }
 }
 
 type Tools = Pick<AgentBody, "tools" | "mcp_servers">
@@ -136,7 +136,7 @@ function toolsOf(given: z.infer<typeof tools>, servers: readonly z.infer<typeof 
       })),
     }
   })
-  return { tools: written as AgentBody["tools"], mcp_servers: [...servers] }
+  return { tools: written, mcp_servers: [...servers] }
 }
 
 function schemaFault(schema: Readonly<Record<string, unknown>>): string | null {

@@ -2,11 +2,12 @@ import { randomBytes } from "node:crypto"
 import type { BetaManagedAgentsAgent } from "@anthropic-ai/sdk/resources/beta/agents/agents"
 import type { BetaEnvironment } from "@anthropic-ai/sdk/resources/beta/environments/environments"
 import type { AgentSaved, EnvironmentSaved, KeySaved, TopicNames } from "@reins/events"
-import type { Following, Log, LogRecord } from "@reins/log"
+import { AppendRejectedError, type Following, type Log, type LogRecord } from "@reins/log"
 import { type Codec, decodeRecord } from "@reins/log/codec"
 import { type AgentEntry, DirectoryFold, type EnvironmentEntry, type KeyEntry, type Verdict } from "@reins/session"
-import { ApiError } from "../http/errors.ts"
+import { ApiError, unavailable } from "../http/errors.ts"
 import { iso } from "../projection/projection.ts"
+import { ReadPlace } from "./read-place.ts"
 
 type Fact = AgentSaved | EnvironmentSaved
 
@@ -23,25 +24,31 @@ export interface DirectoryOptions {
 export class Directory {
   readonly fold: DirectoryFold = new DirectoryFold()
   readonly #options: DirectoryOptions
-  readonly #waiting = new Map<string, (verdict: Verdict) => void>()
-  readonly #next = new Map<string, number>()
+  readonly #saving = new Map<string, { readonly promise: Promise<Verdict>; readonly resolve: (verdict: Verdict) => void }>()
+  readonly #places: { readonly agents: ReadPlace; readonly keys: ReadPlace }
   readonly #behind = new Set<string>()
-  #placeWaiters: { readonly end: number; readonly reached: () => void }[] = []
   #following: readonly Following[] = []
 
   constructor(options: DirectoryOptions) {
     this.#options = options
+    const { log, topics, answerTimeoutMs } = options
+    const placeIn = (topic: string): ReadPlace => new ReadPlace(async () => (await log.bounds(topic))[0]?.end ?? 0, answerTimeoutMs)
+    this.#places = { agents: placeIn(topics.agents), keys: placeIn(topics.keys) }
   }
 
   async start(): Promise<void> {
     const { log, topics, instance, failed } = this.#options
     const follow = async (topic: string, family: "agents" | "keys"): Promise<Following> => {
       this.#behind.add(topic)
+      const standing = (await log.bounds(topic))[0]?.end ?? 0
       return await log.follow({
         instance: `${instance}-${family}`,
         topics: [topic],
-        records: (_topic, _partition, records) => this.#read(topic, family, records),
-        caughtUp: () => void this.#behind.delete(topic),
+        records: (_topic, _partition, records) => this.#read(family, records),
+        caughtUp: () => {
+          this.#behind.delete(topic)
+          this.#places[family].reached(standing)
+        },
         failed,
       })
     }
@@ -56,12 +63,9 @@ export class Directory {
     await Promise.all(this.#following.map((following) => following.stop()))
   }
 
-  /** Resolves when every save that stands in the log now is known here. */
+  /** Resolves when every save that stands in the log now is known here. Throws 503 where that cannot be found out. */
   async caughtUp(): Promise<void> {
-    const { log, topics } = this.#options
-    const end = (await log.bounds(topics.agents))[0]?.end ?? 0
-    if ((this.#next.get(topics.agents) ?? 0) >= end) return
-    await new Promise<void>((resolve) => this.#placeWaiters.push({ end, reached: resolve }))
+    await this.#places.agents.caughtUp()
   }
 
   /** Appends a save and resolves with what the fold makes of it. Throws 503 where that cannot be found out. */
@@ -69,12 +73,14 @@ export class Directory {
     const { log, codec, topics, answerTimeoutMs } = this.#options
     const known = this.fold.verdictOf(fact.eventId)
     if (known !== undefined) return known
-    let timer: NodeJS.Timeout | undefined
-    const read = new Promise<Verdict | null>((resolve) => {
-      this.#waiting.set(fact.eventId, resolve)
-      timer = setTimeout(() => resolve(null), answerTimeoutMs)
-    })
-    // An append whose outcome is unknown may have landed: reading tells.
+    const saving = this.#saving.get(fact.eventId)
+    if (saving !== undefined) return await saving.promise
+    const { promise, resolve, reject } = Promise.withResolvers<Verdict>()
+    this.#saving.set(fact.eventId, { promise, resolve })
+    const timer = setTimeout(
+      () => reject(unavailable("The log has not answered in time. The same request sent again has no second effect.")),
+      answerTimeoutMs,
+    )
     log
       .append({
         topic: topics.agents,
@@ -84,17 +90,20 @@ export class Directory {
         headers: { type: fact.type },
         certainty: "once",
       })
-      .catch(() => undefined)
-    const verdict = await read
-    clearTimeout(timer)
-    this.#waiting.delete(fact.eventId)
-    if (verdict !== null) return verdict
-    throw new ApiError(503, "overloaded_error", "The log has not answered in time. The same request sent again has no second effect.", {
-      headers: { "retry-after": "1" },
-    })
+      .catch((error: unknown) => {
+        if (error instanceof AppendRejectedError)
+          reject(new ApiError(413, "request_too_large", `The log does not take this: ${error.message}`))
+        // Where the outcome is unknown it may have landed, and reading tells.
+      })
+    try {
+      return await promise
+    } finally {
+      clearTimeout(timer)
+      this.#saving.delete(fact.eventId)
+    }
   }
 
-  async #read(topic: string, family: "agents" | "keys", records: readonly LogRecord[]): Promise<void> {
+  async #read(family: "agents" | "keys", records: readonly LogRecord[]): Promise<void> {
     const { codec } = this.#options
     for (const record of records) {
       if (record.value !== null) {
@@ -107,15 +116,11 @@ export class Directory {
           const fact = decoded.said as unknown as Fact | KeySaved
           this.fold.apply(fact, record.timestamp)
           const verdict = this.fold.verdictOf(fact.eventId)
-          if (verdict !== undefined) this.#waiting.get(fact.eventId)?.(verdict)
+          if (verdict !== undefined) this.#saving.get(fact.eventId)?.resolve(verdict)
         }
       }
-      this.#next.set(topic, record.offset + 1)
+      this.#places[family].reached(record.offset + 1)
     }
-    if (family !== "agents") return
-    const next = this.#next.get(topic) ?? 0
-    for (const waiter of this.#placeWaiters) if (next >= waiter.end) waiter.reached()
-    this.#placeWaiters = this.#placeWaiters.filter(({ end }) => next < end)
   }
 
   // --- what the resources look like
@@ -141,10 +146,12 @@ export class Directory {
     return entry === null ? null : environmentResource(entry)
   }
 
-  /** The key with this hash that is not revoked. */
-  key(hash: string): KeyEntry | null {
-    for (const key of this.fold.keys.values()) if (key.hash === hash && key.revokedAt === null) return key
-    return null
+  /** The key with this hash that is not revoked. One that is unknown may have been made a moment ago. */
+  async key(hash: string): Promise<KeyEntry | null> {
+    const known = this.fold.keyOf(hash)
+    if (known !== null) return known
+    await this.#places.keys.caughtUp()
+    return this.fold.keyOf(hash)
   }
 }
 

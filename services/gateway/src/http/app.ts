@@ -1,11 +1,12 @@
-import { randomBytes } from "node:crypto"
+import { AppendUnknownError, AppendWithdrawnError, LogUnavailableError } from "@reins/log"
 import { type Context, Hono } from "hono"
 import type { ContentfulStatusCode } from "hono/utils/http-status"
 import type { Logger } from "pino"
 import { type Access, authenticate } from "./auth.ts"
 import { parseJson, readBody } from "./body.ts"
 import type { Env, GatewayContext } from "./context.ts"
-import { ApiError, invalid, notFound } from "./errors.ts"
+import { ApiError, invalid, unavailable } from "./errors.ts"
+import { newRequestId } from "./server.ts"
 
 export interface AppOptions {
   readonly context: GatewayContext
@@ -22,7 +23,7 @@ export function createApp({ context, access, rate, measured }: AppOptions): Hono
 
   app.use("*", async (c, next) => {
     const began = performance.now()
-    c.set("requestId", `req_${randomBytes(12).toString("hex")}`)
+    c.set("requestId", newRequestId())
     await next()
     // A stream has written its own head.
     if (!c.env.outgoing.headersSent) c.header("request-id", c.get("requestId"))
@@ -35,7 +36,7 @@ export function createApp({ context, access, rate, measured }: AppOptions): Hono
   })
 
   app.use("/v1/*", async (c, next) => {
-    const caller = authenticate(c.env.incoming.headers, access, context.directory)
+    const caller = await authenticate(c.env.incoming.headers, access, context.directory)
     const waitMs = buckets.take(caller.credential)
     if (waitMs > 0)
       throw new ApiError(429, "rate_limit_error", "Too many requests with this key. Wait as long as retry-after says.", {
@@ -49,7 +50,7 @@ export function createApp({ context, access, rate, measured }: AppOptions): Hono
       c.set("rawBody", bytes)
       if (bytes.length > 0) {
         const type = c.req.header("content-type") ?? ""
-        if (!/^application\/json\b/i.test(type))
+        if (!/^application\/json *(;|$)/i.test(type))
           throw invalid(`content-type: must be application/json, not ${JSON.stringify(type.slice(0, 100))}.`)
         c.set("body", parseJson(bytes))
       } else c.set("body", {})
@@ -57,7 +58,9 @@ export function createApp({ context, access, rate, measured }: AppOptions): Hono
     await next()
   })
 
-  app.notFound((c) => respond(c, notFound(`There is no ${c.req.method} ${c.req.path}:`), context.logger))
+  app.notFound((c) =>
+    respond(c, new ApiError(404, "not_found_error", `There is no ${c.req.method} ${c.req.path.slice(0, 200)} here.`), context.logger),
+  )
   app.onError((error, c) => respond(c, error, context.logger))
   return app
 }
@@ -67,7 +70,10 @@ export function respond(c: Context<Env>, error: unknown, logger: Logger): Respon
   const requestId = c.get("requestId")
   let told: ApiError
   if (error instanceof ApiError) told = error
-  else {
+  else if (isOfTheLog(error)) {
+    logger.warn({ err: error, requestId }, "The log did not answer a request.")
+    told = unavailable("The log cannot be reached. The same request sent again has no second effect.")
+  } else {
     logger.error({ err: error, requestId }, "A request failed.")
     told = new ApiError(500, "api_error", "Something went wrong here. The log of this gateway says more under the request id.")
   }
@@ -78,6 +84,11 @@ export function respond(c: Context<Env>, error: unknown, logger: Logger): Respon
     { type: "error", error: { type, message, ...(details === undefined ? {} : { details }) }, request_id: requestId },
     told.status as ContentfulStatusCode,
   )
+}
+
+/** The log did not do what was asked of it: the client may try again, and is never told that all is well. */
+function isOfTheLog(error: unknown): boolean {
+  return error instanceof LogUnavailableError || error instanceof AppendUnknownError || error instanceof AppendWithdrawnError
 }
 
 /** The template of the route, never the path: ids would make a series each. */
@@ -103,6 +114,8 @@ class Buckets {
     const bucket = this.#left.get(credential) ?? { tokens: this.#burst, at: now }
     bucket.tokens = Math.min(this.#burst, bucket.tokens + ((now - bucket.at) / 1000) * this.#perSecond)
     bucket.at = now
+    // Put last again, so that the first is the one that has been quiet the longest.
+    this.#left.delete(credential)
     this.#left.set(credential, bucket)
     // Whoever sends a new credential with every request must not fill the memory.
     if (this.#left.size > 10_000)

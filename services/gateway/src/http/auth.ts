@@ -13,18 +13,18 @@ export interface Caller {
 }
 
 /** Who asks: the tenant follows from the credential and from nothing else. */
-export function authenticate(headers: IncomingHttpHeaders, access: Access, directory: Directory): Caller {
+export async function authenticate(headers: IncomingHttpHeaders, access: Access, directory: Directory): Promise<Caller> {
   const bearer = /^Bearer +(\S+)\s*$/i.exec(headers.authorization ?? "")?.[1]
   const given = headers["x-api-key"]
   const key = Array.isArray(given) ? given[0] : given
-  if (headers.authorization !== undefined && bearer === undefined) throw unauthenticated("authorization: must be `Bearer <key>`.")
   if (bearer !== undefined && key !== undefined && bearer !== key)
     throw invalid("Both authorization and x-api-key are given, and they differ. Send one of them.")
   const secret = bearer ?? key
-  // Hashed before it is compared: the comparison then tells nothing about the key by its time.
+  // Hashed before it is looked up: how long that takes then tells nothing about the key.
   const hash = secret === undefined ? null : createHash("sha256").update(secret).digest("hex")
   if (access === "open") return { tenant: "default", credential: hash ?? "none" }
-  const found = hash === null ? null : directory.key(hash)
+  if (headers.authorization !== undefined && bearer === undefined) throw unauthenticated("authorization: must be `Bearer <key>`.")
+  const found = hash === null ? null : await directory.key(hash)
   if (found === null) throw unauthenticated("A valid API key is needed. `reins keys create` makes one.")
   return { tenant: found.tenant, credential: found.id }
 }

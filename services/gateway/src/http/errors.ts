@@ -49,3 +49,8 @@ export function conflict(message: string, details?: Readonly<Record<string, unkn
     ...(details === undefined ? {} : { details }),
   })
 }
+
+/** 503: nobody can say how it went, or the log cannot be reached. Never 200. */
+export function unavailable(message: string): ApiError {
+  return new ApiError(503, "overloaded_error", message, { headers: { "retry-after": "1" } })
+}

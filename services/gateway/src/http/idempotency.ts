@@ -13,19 +13,51 @@ import { ApiError, invalid } from "./errors.ts"
  */
 export class InFlight {
   readonly #running = new Map<string, { readonly requestId: string; readonly result: Promise<unknown> }>()
+  /** Requests whose effect is not known: what was sent for them may still land. */
+  readonly #unsettled = new Map<string, { readonly requestId: string; readonly at: number }>()
 
   get(key: string): { readonly requestId: string; readonly result: Promise<unknown> } | undefined {
     return this.#running.get(key)
   }
 
+  /** The id of a request of the last ten minutes that ended without anyone knowing what came of it. */
+  unsettled(key: string): string | null {
+    const before = this.#unsettled.get(key)
+    return before !== undefined && before.at > performance.now() - recentMs ? before.requestId : null
+  }
+
   run<T>(key: string, requestId: string, work: () => Promise<T>): Promise<T> {
-    const result = work().finally(() => {
-      if (this.#running.get(key)?.result === result) this.#running.delete(key)
+    const result = work().then(
+      (value) => {
+        this.#unsettled.delete(key)
+        return value
+      },
+      (error: unknown) => {
+        if (error instanceof ApiError && error.status < 500) this.#unsettled.delete(key)
+        else this.#keep(key, requestId)
+        throw error
+      },
+    )
+    const ended = result.finally(() => {
+      if (this.#running.get(key)?.result === ended) this.#running.delete(key)
     })
-    this.#running.set(key, { requestId, result })
-    return result
+    this.#running.set(key, { requestId, result: ended })
+    return ended
+  }
+
+  #keep(key: string, requestId: string): void {
+    this.#unsettled.delete(key)
+    this.#unsettled.set(key, { requestId, at: performance.now() })
+    if (this.#unsettled.size <= unsettledMax) return
+    for (const oldest of this.#unsettled.keys()) {
+      this.#unsettled.delete(oldest)
+      break
+    }
   }
 }
+
+const recentMs = 600_000
+const unsettledMax = 10_000
 
 export interface Once<T> {
   readonly run: (requestId: string) => Promise<T>
@@ -68,7 +100,10 @@ export async function once<T>({ inFlight }: GatewayContext, c: Context<Env>, { r
   if (!(Number(c.req.header("x-stainless-retry-count") ?? 0) > 0)) return await fresh()
   const running = inFlight.get(prefix)
   if (running !== undefined) return (await running.result) as T
-  const before = await findRecent(prefix)
+  const before = inFlight.unsettled(prefix) ?? (await findRecent(prefix))
+  // Another retry of it may have come while this one looked.
+  const meanwhile = inFlight.get(prefix)
+  if (meanwhile !== undefined) return (await meanwhile.result) as T
   return before === null ? await fresh() : await inFlight.run(prefix, before, () => run(before))
 }
 
