@@ -489,7 +489,7 @@ export const mutants: readonly Mutant[] = [
   {
     name: "authority-unchecked",
     wrong: "An unsafe tool goes out to workers that do not claim (section 5).",
-    patches: [{ folder: "services/tool-router/src", find: "if (once(tool.effect) && !tool.claims) {", replace: "if (view.now < 0) {" }],
+    patches: [{ folder: "services/tool-router/src", find: "if (once(tool.effect) && !tool.claims &&", replace: "if (view.now < 0 &&" }],
   },
   {
     name: "arguments-unchecked",
