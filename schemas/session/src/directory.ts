@@ -39,6 +39,16 @@ export interface KeyEntry {
   readonly revokedAt: number | null
 }
 
+/** What became of one save. */
+export interface Save {
+  readonly verdict: Verdict
+  readonly id: string
+  /** The version or revision that it was to be. */
+  readonly version: number
+  /** Log time. */
+  readonly at: number
+}
+
 /**
  * The fold of the directory: agents with all their versions, environments, API keys. The log is the arbiter here too.
  *
@@ -52,7 +62,8 @@ export class DirectoryFold {
   readonly agents: Map<string, AgentEntry> = new Map()
   readonly environments: Map<string, EnvironmentEntry> = new Map()
   readonly keys: Map<string, KeyEntry> = new Map()
-  readonly #saved = new Map<string, { readonly verdict: Verdict; readonly id: string; readonly at: number }>()
+  readonly #saved = new Map<string, Save>()
+  readonly #newestUnder = new Map<string, string>()
   readonly #deleted = new Set<string>()
   readonly #keyIds = new Map<string, string>()
 
@@ -61,23 +72,32 @@ export class DirectoryFold {
     return this.#saved.get(eventId)?.verdict
   }
 
-  /** Whose save this was. */
-  subjectOf(eventId: string): string | undefined {
-    return this.#saved.get(eventId)?.id
+  /**
+   * The save of a request that was accepted. A request whose save came too late saves again, on the newest state: its saves are
+   * `<requestId>`, `<requestId>.1`, `<requestId>.2` and so on.
+   */
+  acceptedOf(requestId: string): Save | null {
+    for (let attempt = 0; ; attempt++) {
+      const save = this.#saved.get(attempt === 0 ? requestId : `${requestId}.${attempt}`)
+      if (save === undefined) return null
+      if (save.verdict === "accepted") return save
+    }
   }
 
-  /** The newest save whose eventId begins so, not older than `since` in log time. */
+  /** The eventId of the newest save whose eventId begins with this, which ends in `_`; null where it is older than `since` in log time. */
   savedUnder(prefix: string, since: number): string | null {
-    let newest: string | null = null
-    for (const [eventId, { at }] of this.#saved) if (at >= since && eventId.startsWith(prefix)) newest = eventId
-    return newest
+    const eventId = this.#newestUnder.get(prefix)
+    const save = eventId === undefined ? undefined : this.#saved.get(eventId)
+    return eventId !== undefined && save !== undefined && save.at >= since ? eventId : null
   }
 
   apply(event: AgentSaved | EnvironmentSaved | KeySaved, timestamp: number): Verdict {
     if (this.#saved.has(event.eventId)) return "duplicate"
     const accepted = this.#apply(event, timestamp)
     const verdict: Verdict = accepted ? "accepted" : "superseded"
-    this.#saved.set(event.eventId, { verdict, id: event.id, at: timestamp })
+    const version = event.type === "agent.saved" ? event.version : event.type === "environment.saved" ? event.revision : 1
+    this.#saved.set(event.eventId, { verdict, id: event.id, version, at: timestamp })
+    this.#newestUnder.set(event.eventId.slice(0, event.eventId.lastIndexOf("_") + 1), event.eventId)
     return verdict
   }
 

@@ -15,7 +15,7 @@ export {
 export { heard } from "./command-ids.ts"
 export { conversationMessages, digestOf, emptyDigest, type Message, say, type Utterance } from "./conversation.ts"
 export { sha256Hex } from "./digest.ts"
-export { type AgentEntry, type AgentVersion, DirectoryFold, type EnvironmentEntry, type KeyEntry } from "./directory.ts"
+export { type AgentEntry, type AgentVersion, DirectoryFold, type EnvironmentEntry, type KeyEntry, type Save } from "./directory.ts"
 export { absent, allDone, allHeld, conversationWith, evolve } from "./evolve.ts"
 export { bodyVersion, requestBody, requestBodyHash, requestParameters } from "./request-body.ts"
 export type {

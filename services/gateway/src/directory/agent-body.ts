@@ -39,7 +39,14 @@ const mcpToolset = z.strictObject({
     .nullish(),
 })
 const mcpServer = z.strictObject({ type: z.literal("url"), name: z.string().min(1).max(255), url: z.string().min(1).max(2048) })
-const tools = z.array(z.discriminatedUnion("type", [customTool, mcpToolset])).max(256)
+const toolsMax = 256
+const anyTool = z.discriminatedUnion("type", [customTool, mcpToolset], {
+  error: ({ input }) =>
+    (input as { readonly type?: unknown } | null | undefined)?.type === "agent_toolset_20260401"
+      ? "agent_toolset_20260401 needs a sandbox, and there is none yet; use custom tools, or an mcp_toolset of a backend"
+      : "must be custom or mcp_toolset",
+})
+const tools = z.array(anyTool).max(toolsMax)
 const identity = z.strictObject({ type: z.literal("service_account") }, { error: "only service_account is supported" })
 
 export const metadata = z
@@ -110,6 +117,8 @@ function toolsOf(given: z.infer<typeof tools>, servers: readonly z.infer<typeof 
     if (!given.some((tool) => tool.type === "mcp_toolset" && tool.mcp_server_name === server.name))
       throw invalid(`mcp_servers/${index}: no mcp_toolset among the tools names ${server.name}.`)
   }
+  const count = given.reduce((sum, tool) => sum + (tool.type === "custom" ? 1 : (tool.configs?.length ?? 0)), 0)
+  if (count > toolsMax) throw invalid(`tools: ${count} tools over all toolsets; at most ${toolsMax}.`)
   const seen = new Set<string>()
   const written = given.map((tool, index) => {
     const place = `tools/${index}`
@@ -123,6 +132,11 @@ function toolsOf(given: z.infer<typeof tools>, servers: readonly z.infer<typeof 
     }
     if (!names.has(tool.mcp_server_name))
       throw invalid(`${place}/mcp_server_name: there is no MCP server ${tool.mcp_server_name} among mcp_servers.`)
+    const configured = new Set<string>()
+    for (const [at, config] of (tool.configs ?? []).entries()) {
+      if (configured.has(config.name)) throw invalid(`${place}/configs/${at}/name: ${config.name} is configured twice.`)
+      configured.add(config.name)
+    }
     const enabled = tool.default_config?.enabled ?? true
     const permission = tool.default_config?.permission_policy ?? { type: "always_ask" as const }
     return {

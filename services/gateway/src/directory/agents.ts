@@ -8,7 +8,7 @@ import { once } from "../http/idempotency.ts"
 import { flag, integer, limitOf, param, parse, timeRange } from "../http/read.ts"
 import { type AgentBody, bodyOf, createBody, updateBody } from "./agent-body.ts"
 import { agentResource } from "./directory.ts"
-import { newId, settled } from "./saving.ts"
+import { newId, saveOnNewest, settled } from "./saving.ts"
 
 type Ctx = Context<Env>
 
@@ -57,7 +57,8 @@ export function agentRoutes(context: GatewayContext): Hono<Env> {
         return made
       },
     })
-    return c.json(directory.agent(c.get("tenant"), id))
+    // As it was made: another client may know its id by now, and have changed it.
+    return c.json(directory.agent(c.get("tenant"), id, 1))
   })
 
   app.get("/", async (c) => {
@@ -65,6 +66,7 @@ export function agentRoutes(context: GatewayContext): Hono<Env> {
     const limit = limitOf(c, 20, 1000)
     const { from, to } = timeRange(c)
     const cursor = readCursor("agents", c.req.query("page"), listCursor)
+    if (cursor !== null && (cursor.at < from || cursor.at > to)) throw invalid("page: created_at excludes where this cursor stands.")
     const archived = flag(c, "include_archived")
     const all = [...directory.fold.agents.values()]
       .filter((entry) => entry.tenant === c.get("tenant") && (archived || entry.archivedAt === null))
@@ -95,39 +97,46 @@ export function agentRoutes(context: GatewayContext): Hono<Env> {
     const given = parse(updateBody, c.get("body"))
     await directory.caughtUp()
     entryOf(c)
-    await once(context, c, {
+    const version = await once(context, c, {
       ...settled(context),
-      run: async (requestId) => {
-        for (let attempt = 0; ; attempt++) {
-          // A retry of what was saved is done.
-          if (directory.fold.verdictOf(requestId) === "accepted") return
-          const entry = entryOf(c)
-          if (entry.archivedAt !== null) throw invalid("This agent is archived; it changes no more.")
-          const newest = entry.versions.length
-          if (given.version !== undefined && given.version !== newest)
-            throw conflict(`version: ${given.version} is not the newest version of this agent, ${newest} is. Read it, then update again.`)
-          const before = agentResource(entry) as NonNullable<ReturnType<typeof agentResource>>
-          const body = updated(before, given)
-          if (canonicalJson(body) === canonicalJson(stripped(before))) return
-          const eventId = attempt === 0 ? requestId : `${requestId}.${attempt}`
-          if (await save(c, eventId, entry.id, newest + 1, body, false)) return
-        }
-      },
+      run: (requestId) =>
+        saveOnNewest(
+          context,
+          requestId,
+          (saved) => saved.version,
+          async (eventId) => {
+            const entry = entryOf(c)
+            if (entry.archivedAt !== null) throw invalid("This agent is archived; it changes no more.")
+            const newest = entry.versions.length
+            if (given.version !== undefined && given.version !== newest)
+              throw conflict(`version: ${given.version} is not the newest version of this agent, ${newest} is. Read it, then update again.`)
+            const before = agentResource(entry) as NonNullable<ReturnType<typeof agentResource>>
+            const body = updated(before, given)
+            if (canonicalJson(body) === canonicalJson(stripped(before))) return newest
+            return (await save(c, eventId, entry.id, newest + 1, body, false)) ? newest + 1 : null
+          },
+        ),
     })
-    return c.json(agentResource(entryOf(c)))
+    return c.json(agentResource(entryOf(c), version))
   })
 
   app.post("/:agent/archive", async (c) => {
     await directory.caughtUp()
-    const entry = entryOf(c)
-    const newest = entry.versions.at(-1)
-    if (entry.archivedAt === null && newest !== undefined)
+    const { archivedAt } = entryOf(c)
+    if (archivedAt === null)
       await once(context, c, {
         ...settled(context),
-        run: async (requestId) => {
-          if (!(await save(c, requestId, entry.id, entry.versions.length, newest.agent, true)) && entryOf(c).archivedAt === null)
-            throw conflict("The agent changed meanwhile. Try again.")
-        },
+        run: (requestId) =>
+          saveOnNewest(
+            context,
+            requestId,
+            () => true,
+            async (eventId) => {
+              const { id, versions, archivedAt: already } = entryOf(c)
+              if (already !== null) return true
+              return (await save(c, eventId, id, versions.length, versions.at(-1)?.agent ?? "{}", true)) ? true : null
+            },
+          ),
       })
     return c.json(agentResource(entryOf(c)))
   })
@@ -155,7 +164,7 @@ function stripped(agent: NonNullable<ReturnType<typeof agentResource>>): AgentBo
   return body
 }
 
-/** Lists are replaced, null and "" clear, metadata is a patch. */
+/** Lists are replaced, null, [] and "" clear, metadata is a patch. */
 function updated(before: NonNullable<ReturnType<typeof agentResource>>, given: z.infer<typeof updateBody>): AgentBody {
   const { version: _, metadata: patch, ...changes } = given
   const old = stripped(before)
@@ -164,6 +173,8 @@ function updated(before: NonNullable<ReturnType<typeof agentResource>>, given: z
     if (value === null) delete metadata[key]
     else metadata[key] = value
   }
-  const body = bodyOf(parse(createBody, { ...old, skills: [], execution_identity: null, ...changes, metadata }))
-  return body
+  const body = bodyOf(parse(createBody, { ...old, ...changes, metadata }))
+  // Alone among the settings of a model, the effort stays where it is not given.
+  const keepsEffort = changes.model !== undefined && (typeof changes.model === "string" || changes.model.effort === undefined)
+  return keepsEffort && old.model.effort !== undefined ? { ...body, model: { ...body.model, effort: old.model.effort } } : body
 }

@@ -1,4 +1,8 @@
-import type { BetaEnvironment, BetaEnvironmentDeleteResponse } from "@anthropic-ai/sdk/resources/beta/environments/environments"
+import type {
+  BetaCloudConfig,
+  BetaEnvironment,
+  BetaEnvironmentDeleteResponse,
+} from "@anthropic-ai/sdk/resources/beta/environments/environments"
 import { canonicalJson } from "@reins/events"
 import { type Context, Hono } from "hono"
 import { z } from "zod"
@@ -9,7 +13,7 @@ import { once } from "../http/idempotency.ts"
 import { flag, limitOf, param, parse } from "../http/read.ts"
 import { metadata, metadataPatch } from "./agent-body.ts"
 import { environmentResource } from "./directory.ts"
-import { newId, settled } from "./saving.ts"
+import { newId, saveOnNewest, settled } from "./saving.ts"
 
 type Ctx = Context<Env>
 type Body = Omit<BetaEnvironment, "id" | "type" | "created_at" | "updated_at" | "archived_at">
@@ -42,7 +46,7 @@ type Config = z.infer<typeof config>
 const common = {
   config: config.nullish(),
   description: z.string().max(2048).nullish(),
-  scope: z.enum(["organization", "account"]).nullish(),
+  scope: z.literal("organization", { error: "must be organization: there are no accounts within a tenant" }).nullish(),
 }
 const createBody = z.strictObject({ name: z.string().min(1).max(256), ...common, metadata: metadata.optional() })
 // Beside null, an empty string deletes a key.
@@ -89,10 +93,10 @@ export function environmentRoutes(context: GatewayContext): Hono<Env> {
     const given = parse(createBody, c.get("body"))
     const body: Body = {
       name: given.name,
-      description: given.description ?? "",
+      description: given.description ?? null,
       config: configOf(given.config ?? { type: "cloud" }, null),
       metadata: given.metadata ?? {},
-      scope: given.scope ?? "organization",
+      scope: "organization",
     }
     await directory.caughtUp()
     const id = await once(context, c, {
@@ -136,65 +140,85 @@ export function environmentRoutes(context: GatewayContext): Hono<Env> {
     entryOf(c)
     await once(context, c, {
       ...settled(context),
-      run: async (requestId) => {
-        for (let attempt = 0; ; attempt++) {
-          if (directory.fold.verdictOf(requestId) === "accepted") return
-          const entry = entryOf(c)
-          if (entry.archivedAt !== null)
-            throw invalid("This environment is archived; it changes no more.", { error_code: "environment_archived" })
-          const before = JSON.parse(entry.environment) as Body
-          const body: Body = { ...before, metadata: { ...before.metadata } }
-          if (given.name !== undefined && given.name !== null) body.name = given.name
-          if (given.description !== undefined) body.description = given.description ?? ""
-          if (given.scope !== undefined && given.scope !== null) body.scope = given.scope
-          if (given.config !== undefined && given.config !== null) body.config = configOf(given.config, before.config)
-          for (const [key, value] of Object.entries(given.metadata ?? {})) {
-            if (value === null || value === "") delete body.metadata[key]
-            else body.metadata[key] = value
-          }
-          parse(metadata, body.metadata, "metadata")
-          if (nameTaken(c, body.name, entry.id)) throw taken(body.name)
-          const text = canonicalJson(body)
-          if (text === entry.environment) return
-          if (await save(c, attempt === 0 ? requestId : `${requestId}.${attempt}`, entry.id, entry.revision + 1, text, false)) return
-        }
-      },
+      run: (requestId) =>
+        saveOnNewest(
+          context,
+          requestId,
+          () => true,
+          async (eventId) => {
+            const entry = entryOf(c)
+            if (entry.archivedAt !== null)
+              throw invalid("This environment is archived; it changes no more.", { error_code: "environment_archived" })
+            const body = updated(JSON.parse(entry.environment) as Body, given)
+            if (nameTaken(c, body.name, entry.id)) throw taken(body.name)
+            const text = canonicalJson(body)
+            if (text === entry.environment) return true
+            return (await save(c, eventId, entry.id, entry.revision + 1, text, false)) ? true : null
+          },
+        ),
     })
     return c.json(environmentResource(entryOf(c)))
   })
 
   app.post("/:environment/archive", async (c) => {
     await directory.caughtUp()
-    const entry = entryOf(c)
-    if (entry.archivedAt === null)
+    const { archivedAt } = entryOf(c)
+    if (archivedAt === null)
       await once(context, c, {
         ...settled(context),
-        run: async (requestId) => {
-          const { id, revision, environment } = entry
-          if (!(await save(c, requestId, id, revision + 1, environment, true)) && entryOf(c).archivedAt === null)
-            throw conflict("The environment changed meanwhile. Try again.")
-        },
+        run: (requestId) =>
+          saveOnNewest(
+            context,
+            requestId,
+            () => true,
+            async (eventId) => {
+              const { id, revision, environment, archivedAt: already } = entryOf(c)
+              if (already !== null) return true
+              return (await save(c, eventId, id, revision + 1, environment, true)) ? true : null
+            },
+          ),
       })
     return c.json(environmentResource(entryOf(c)))
   })
 
   app.delete("/:environment", async (c) => {
     await directory.caughtUp()
-    const entry = entryOf(c)
-    if (await context.hasSessionOf(entry.id)) throw conflict("Sessions of this environment exist. Delete them first, or archive it.")
-    await once(context, c, {
+    const id = await once(context, c, {
       ...settled(context),
-      run: async (requestId) => {
-        const gone = await save(c, requestId, entry.id, entry.revision + 1, null, false)
-        if (!gone && directory.entryOfEnvironment(c.get("tenant"), entry.id) !== null)
-          throw conflict("The environment changed meanwhile. Try again.")
-      },
+      run: (requestId) =>
+        saveOnNewest(
+          context,
+          requestId,
+          (saved) => saved.id,
+          async (eventId) => {
+            const entry = entryOf(c)
+            if (await context.hasSessionOf(entry.id))
+              throw conflict("Sessions of this environment exist. Delete them first, or archive the environment.")
+            return (await save(c, eventId, entry.id, entry.revision + 1, null, false)) ? entry.id : null
+          },
+        ),
     })
-    const deleted: BetaEnvironmentDeleteResponse = { id: entry.id, type: "environment_deleted" }
+    const deleted: BetaEnvironmentDeleteResponse = { id, type: "environment_deleted" }
     return c.json(deleted)
   })
 
   return app
+}
+
+/** What is not given stays; of the metadata, null and "" delete a key. */
+function updated(before: Body, given: z.infer<typeof updateBody>): Body {
+  const kept = { ...before.metadata }
+  for (const [key, value] of Object.entries(given.metadata ?? {})) {
+    if (value === null || value === "") delete kept[key]
+    else kept[key] = value
+  }
+  return {
+    ...before,
+    ...(given.name === undefined || given.name === null ? {} : { name: given.name }),
+    ...(given.description === undefined ? {} : { description: given.description }),
+    ...(given.config === undefined || given.config === null ? {} : { config: configOf(given.config, before.config) }),
+    metadata: parse(metadata, kept, "metadata"),
+  }
 }
 
 /** A config with every default written out; of one that is updated, what is not given stays. */
@@ -206,7 +230,7 @@ function configOf(given: Config, before: Body["config"] | null): Body["config"] 
   const oldLimits = old?.networking.type === "limited" ? old.networking : null
   const asked = given.networking ?? old?.networking ?? { type: "unrestricted" as const }
   const list = (key: "apt" | "cargo" | "gem" | "go" | "npm" | "pip"): string[] => given.packages?.[key] ?? old?.packages[key] ?? []
-  return {
+  const written: BetaCloudConfig = {
     type: "cloud",
     networking:
       asked.type === "unrestricted"
@@ -227,4 +251,9 @@ function configOf(given: Config, before: Body["config"] | null): Body["config"] 
       pip: list("pip"),
     },
   }
+  const { type: _, ...lists } = written.packages
+  const installs = Object.values(lists).some(({ length }) => length > 0)
+  if (installs && written.networking.type === "limited" && !written.networking.allow_package_managers)
+    throw invalid("config/packages: under limited networking they need networking.allow_package_managers.")
+  return written
 }

@@ -11,7 +11,10 @@ export function parse<T extends z.ZodType>(schema: T, value: unknown, place = ""
   if (parsed.success) return parsed.data
   const issue = parsed.error.issues[0]
   const pointer = [place, ...(issue?.path ?? [])].filter((part) => part !== "").join("/")
-  throw invalid(`${pointer === "" ? "body" : pointer}: ${issue?.message ?? "invalid"}`)
+  throw invalid(
+    `${pointer === "" ? "body" : pointer}: ${issue?.message ?? "invalid"}`,
+    pointer.split("/", 1)[0] === "metadata" ? { error_code: "invalid_metadata" } : undefined,
+  )
 }
 
 export function param(c: Ctx, name: string): string {
