@@ -20,6 +20,6 @@ export type { Step, StoryContext } from "./teller.ts"
 export function story(client: Anthropic, context: StoryContext = {}): readonly Step[] {
   const teller = new Teller(client, context)
   return [agentSteps, environmentSteps, sessionSteps, turnSteps, toolSteps, interruptSteps, listSteps, wireSteps].flatMap((steps) =>
-    steps(teller),
+    steps(teller).map((step) => teller.step(step)),
   )
 }

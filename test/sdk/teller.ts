@@ -86,12 +86,29 @@ export class Teller {
   readonly context: StoryContext
   readonly sdk: Sdk
   readonly patienceMs: number
+  /** Streams that are open; a step that fails leaves its own behind. */
+  readonly streams: Set<{ letGo(): void }> = new Set()
 
   constructor(client: Anthropic, context: StoryContext) {
     this.client = client
     this.context = context
     this.sdk = context.sdk ?? newestSdk
     this.patienceMs = context.patienceMs ?? 60_000
+  }
+
+  /** A step that ends with nothing left open, also where it fails. */
+  step({ name, run }: Step): Step {
+    return {
+      name,
+      run: async () => {
+        try {
+          await run()
+        } finally {
+          for (const stream of this.streams) stream.letGo()
+          this.streams.clear()
+        }
+      },
+    }
   }
 
   async call<T>(name: string, make: () => PromiseLike<T>): Promise<T> {

@@ -31,7 +31,7 @@ export class Watch {
   /** What the list held already when the stream had been opened. */
   #before: ReadonlySet<string> = new Set()
   #read = 0
-  #stream: SseStream | null = null
+  #controller: AbortController | null = null
   #stopped = false
   #failure: unknown = null
   #loop: Promise<void> = Promise.resolve()
@@ -67,7 +67,8 @@ export class Watch {
     const stream = await this.#teller.call("sessions.events.stream", () =>
       client.beta.sessions.events.stream(this.#sessionId, this.#deltas.length === 0 ? {} : { event_deltas: this.#deltas }),
     )
-    this.#stream = stream
+    this.#controller = stream.controller
+    this.#teller.streams.add(this)
     this.#connections.push([])
     return stream
   }
@@ -188,11 +189,16 @@ export class Watch {
     if (this.#failure !== null) throw this.#failure
   }
 
+  /** Lets go of the stream, and asks nothing of what was heard. */
+  letGo(): void {
+    this.#stopped = true
+    this.#controller?.abort()
+  }
+
   /** Lets go of the stream and holds everything that was heard to the rules; with the list where there still is one. */
   async close(options: { readonly deleted?: boolean } = {}): Promise<void> {
     if (options.deleted !== true) await this.#agree()
-    this.#stopped = true
-    this.#stream?.controller.abort()
+    this.letGo()
     await this.#loop
     if (this.#failure !== null) throw this.#failure
     const dropped = this.#teller.sdk.droppedFromStreams
