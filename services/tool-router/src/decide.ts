@@ -40,7 +40,7 @@ export function decide(view: View, limits: RouterLimits): readonly Say[] {
         // A wait counts from the timestamp that the log gives the failure, which nobody knows before it is read back.
         if (call.attempt > 0 && !failureReadBack(view, call)) continue
         const routed = route(view, session, call, charged)
-        if (routed.do === "append" && routed.event.type === "tool-call.dispatched" && call.attempt === 0) charged++
+        if (routed.do === "append" && call.attempt === 0 && isCharged(routed.event)) charged++
         intents.push(routed)
       } else if (call.state.is === "dispatched") {
         intents.push(...follow(view, session, call, limits))
@@ -48,6 +48,11 @@ export function decide(view: View, limits: RouterLimits): readonly Say[] {
     }
   }
   return [...intents, ...cancelClosed(view)]
+}
+
+/** As the fold charges it: when it first leaves, for a backend or for the client. */
+function isCharged(event: SessionDraft | ToolDraft): boolean {
+  return event.type === "tool-call.dispatched" || (event.type === "tool-call.held" && event.reason === "client")
 }
 
 function onSession(key: string, event: SessionDraft): Say {

@@ -1,10 +1,10 @@
 import assert from "node:assert/strict"
 import { describe, it } from "node:test"
-import { type EffectClass, toolsTopic } from "@reins/events"
+import { type EffectClass, type SessionEventOf, toolsTopic } from "@reins/events"
 import type { Draft, Intent } from "@reins/runtime"
 import { type Sight, saidIn, viewOf } from "@reins/runtime/testing"
-import { allDone, sha256Hex } from "@reins/session"
-import { agent, given, type Story, tool, toolFact, toolUse } from "@reins/session/testing"
+import { allDone, allHeld, holdOf, sha256Hex } from "@reins/session"
+import { agent, fact, given, type Story, tool, toolFact, toolUse } from "@reins/session/testing"
 import { defaultRouterLimits } from "../src/config.ts"
 import { decide } from "../src/decide.ts"
 
@@ -633,5 +633,318 @@ describe("an open dispatch that the session has closed", () => {
           ["tool-call.cancelled", "tool-call.dispatched"],
         ),
       )
+  })
+})
+
+const guarded = [
+  tool("pay", { effect: "unsafe", backend: "http", permission: "always_ask", inputSchema: addSchema }),
+  tool("look", { permission: "always_ask" }),
+  tool("weather", { effect: "unsafe", backend: "client", claims: false, inputSchema: addSchema }),
+  tool("add", { inputSchema: addSchema }),
+  tool("send", { effect: "unsafe", backend: "http", onUnknown: "hold" }),
+  tool("ask", { effect: "queryable", backend: "http", onUnknown: "hold" }),
+  tool("tell", { effect: "unsafe", backend: "http", onUnknown: "tell" }),
+]
+const n1 = { n: 1 }
+
+function calledGuarded(...names: readonly string[]): (story: Story) => Story {
+  return (story) =>
+    story
+      .started(agent(guarded))
+      .requested()
+      .responded(names.map((name, n) => toolUse(`toolu_${n}`, name, n1)))
+}
+
+/** What the router says, in the log; then what it says next. */
+function told(story: Story, sight: Sight = {}): Story {
+  assertAccepted(
+    story,
+    router(sight)(story).filter((intent) => intent.do === "append" && intent.on === "sessions"),
+  )
+  return story
+}
+
+function answered(story: Story, toolUseId: string, decision: "allow" | "deny"): Story {
+  const { eventId, sessionId, commandId, command } = story.draft((s) => s.rejected()) as SessionEventOf<"command.rejected">
+  const call = story.call(toolUseId)
+  const about = { toolUseId, decision, message: null, argumentsHash: sha256Hex(call.input), causedBy: holdOf(story.known, call) }
+  story.tell(fact("approval.given", { eventId, sessionId, commandId, command, ...about }))
+  assert.equal(story.verdict, "accepted")
+  return story
+}
+
+function resultOf(story: Story, toolUseId: string): Story {
+  const { eventId, sessionId, commandId, command } = story.draft((s) => s.rejected()) as SessionEventOf<"command.rejected">
+  const causedBy = holdOf(story.known, story.call(toolUseId))
+  return story.tell(fact("result.received", { eventId, sessionId, commandId, command, toolUseId, content: "[]", isError: false, causedBy }))
+}
+
+describe("a call that someone is asked about", () => {
+  it("is held: for whom, with the arguments that are to be decided on, once", () => {
+    for (const [name, reason] of [
+      ["pay", "approval"],
+      ["look", "approval"],
+      ["weather", "client"],
+    ] as const) {
+      given(calledGuarded(name))
+        .when(router())
+        .then((intents, story) => {
+          says({
+            type: "tool-call.held",
+            toolUseId: "toolu_0",
+            tool: name,
+            attempt: 0,
+            reason,
+            argumentsHash: sha256Hex('{"n":1}'),
+            message: null,
+            causedBy: story.known.response,
+          })(intents)
+          assert.deepEqual(router()(story), intents, "the same intent as long as it does not stand")
+          assertAccepted(story, intents)
+          quiet(router({ now: story.now + 86_400_000 })(story))
+        })
+    }
+  })
+
+  it("is refused first where there is anything to refuse: nobody is asked about what cannot be run", () => {
+    given((story) =>
+      story
+        .started(agent(guarded))
+        .requested()
+        .responded([toolUse("a", "pay", { n: "1" }), toolUse("b", "weather", {}), toolUse("c", "sing", {})]),
+    )
+      .when(router())
+      .then((intents, story) => {
+        says(
+          { type: "tool-call.refused", toolUseId: "a", code: "invalid_arguments" },
+          { type: "tool-call.refused", toolUseId: "b", code: "invalid_arguments" },
+          { type: "tool-call.refused", toolUseId: "c", code: "unknown_tool" },
+        )(intents)
+        assertAccepted(story, intents)
+      })
+    given((story) =>
+      story
+        .started(agent([tool("pay", { effect: "unsafe", claims: false, permission: "always_ask" })]))
+        .requested()
+        .responded([toolUse("a", "pay")]),
+    )
+      .when(router())
+      .then(says({ type: "tool-call.refused", code: "unauthorized" }))
+  })
+
+  it("is charged like any other: the client's when it is held, another's when it leaves", () => {
+    const limited =
+      (toolCalls: number, ...names: readonly string[]) =>
+      (story: Story) =>
+        story
+          .started(agent(guarded, { limits: { turns: 50, toolCalls, outputTokens: 1_000_000, wallClockMs: 600_000 } }))
+          .requested()
+          .responded(names.map((name, n) => toolUse(`toolu_${n}`, name, n1)))
+    given(limited(2, "weather", "add", "weather", "add"))
+      .when(router())
+      .then((intents, story) => {
+        says(
+          { type: "tool-call.held", toolUseId: "toolu_0" },
+          { type: "tool-call.dispatched", toolUseId: "toolu_1" },
+          { type: "tool-call.refused", toolUseId: "toolu_2", code: "quota_exceeded" },
+          { type: "tool-call.refused", toolUseId: "toolu_3", code: "quota_exceeded" },
+        )(intents)
+        assertAccepted(story, intents)
+        assert.equal(story.known.toolCalls, 2)
+      })
+    given((story) => answered(answered(told(limited(1, "pay", "pay")(story)), "toolu_0", "allow"), "toolu_1", "allow"))
+      .when(router())
+      .then(
+        says(
+          { type: "tool-call.dispatched", toolUseId: "toolu_0" },
+          { type: "tool-call.refused", toolUseId: "toolu_1", code: "quota_exceeded" },
+        ),
+      )
+  })
+
+  it("waits alone: the others of its response run meanwhile", () => {
+    given(calledGuarded("pay", "add", "weather", "send"))
+      .when(router())
+      .then((intents, story) => {
+        says(
+          { type: "tool-call.held", toolUseId: "toolu_0", reason: "approval" },
+          { type: "tool-call.dispatched", toolUseId: "toolu_1", attempt: 1 },
+          { type: "tool-call.held", toolUseId: "toolu_2", reason: "client" },
+          { type: "tool-call.dispatched", toolUseId: "toolu_3", attempt: 1 },
+        )(intents)
+        assertAccepted(story, intents)
+        story.sent("toolu_1").finished("toolu_1").sent("toolu_3")
+        says({ type: "tool-call.completed", toolUseId: "toolu_1" })(router()(story))
+        assert.ok(!allHeld(story.known.calls))
+      })
+  })
+
+  it("is dispatched under an allow, answered without one, and left alone by everything else", () => {
+    given((story) => answered(told(calledGuarded("pay")(story)), "toolu_0", "allow"))
+      .when(router())
+      .then((intents, story) => {
+        says({ type: "tool-call.dispatched", toolUseId: "toolu_0", attempt: 1, argumentsHash: sha256Hex('{"n":1}') })(intents)
+        assertAccepted(story, intents)
+      })
+    given((story) => answered(calledGuarded("pay")(story), "toolu_0", "allow"))
+      .when(router())
+      .then((intents, story) => {
+        // The answer came before the hold: there is nothing left to hold.
+        says({ type: "tool-call.dispatched", toolUseId: "toolu_0" })(intents)
+        assertAccepted(story, intents)
+      })
+    given((story) => answered(told(calledGuarded("pay")(story)), "toolu_0", "deny"))
+      .when(router())
+      .then((intents, story) => {
+        quiet(intents)
+        assert.ok(allDone(story.known.calls))
+      })
+    given((story) => resultOf(told(calledGuarded("weather")(story)), "toolu_0"))
+      .when(router())
+      .then((intents, story) => {
+        quiet(intents)
+        assert.ok(allDone(story.known.calls))
+      })
+    for (const stop of [(story: Story) => story.interrupted(), (story: Story) => story.ended(), (story: Story) => story.parked()])
+      given((story) => stop(told(calledGuarded("pay", "weather")(story))))
+        .when(router())
+        .then(quiet)
+  })
+
+  it("is asked about again after a run that may have had an effect, and not after one that had none", () => {
+    const ran = (effect: "none" | "maybe") => (story: Story) =>
+      told(answered(told(calledGuarded("look")(story)), "toolu_0", "allow")).failed("toolu_0", { effect, retryAfterMs: 400 })
+    given(ran("maybe"))
+      .when(router())
+      .then((intents, story) => {
+        says({ type: "tool-call.held", toolUseId: "toolu_0", attempt: 1, reason: "approval", causedBy: story.known.response })(intents)
+        assertAccepted(story, intents)
+        quiet(router({ now: story.now + 60_000 })(story))
+        answered(story, "toolu_0", "allow")
+        says({ type: "tool-call.dispatched", attempt: 2 })(router()(story))
+      })
+    given(ran("none"))
+      .when((story) => [router()(story), router({ now: story.now + 400 })(story)] as const)
+      .then(([before, at], story) => {
+        assert.deepEqual(before, [{ do: "wake", at: story.now + 400 }])
+        says({ type: "tool-call.dispatched", attempt: 2 })(at)
+      })
+  })
+})
+
+describe("a call of which nobody knows what became of it", () => {
+  const claimed = (name: string) => (story: Story) => calledGuarded(name)(story).dispatched("toolu_0").sent("toolu_0").claimed("toolu_0")
+  const unknown = (name: string) => (story: Story) =>
+    claimed(name)(story).finished("toolu_0", { outcome: "unknown", content: null, message: "The worker died." })
+
+  it("is held for a person where its tool says so, and told to the model where not", () => {
+    for (const name of ["send", "ask"])
+      given(unknown(name))
+        .when(router())
+        .then((intents, story) => {
+          const { state } = story.call("toolu_0")
+          assert.ok(state.is === "dispatched")
+          says({
+            type: "tool-call.held",
+            toolUseId: "toolu_0",
+            tool: name,
+            attempt: 1,
+            reason: "outcome_unknown",
+            message: "The worker died.",
+            argumentsHash: sha256Hex('{"n":1}'),
+            causedBy: state.eventId,
+          })(intents)
+          assertAccepted(story, intents)
+          assert.ok(allHeld(story.known.calls))
+          quiet(router({ now: story.now + 86_400_000 })(story))
+        })
+    given(unknown("tell"))
+      .when(router())
+      .then(says({ type: "tool-call.outcome-unknown", message: "The worker died." }))
+  })
+
+  it("is held also where its deadline passed: after the cancel is read back, or so long after that nobody can say", () => {
+    const late = (ms: number) => (story: Story) => {
+      const { state } = story.call("toolu_0")
+      assert.ok(state.is === "dispatched")
+      return router({ now: state.deadlineAt + ms })(story)
+    }
+    given(claimed("send"))
+      .when(late(1))
+      .then(says({ type: "tool-call.cancelled", reason: "deadline" }))
+    given((story) => claimed("send")(story).cancelled("toolu_0"))
+      .when(late(1))
+      .then((intents, story) => {
+        says({ type: "tool-call.held", reason: "outcome_unknown" })(intents)
+        assertAccepted(story, intents)
+        quiet(router()(story))
+      })
+    given((story) => calledGuarded("send")(story).dispatched("toolu_0").sent("toolu_0").cancelled("toolu_0"))
+      .when(late(Number(toolsTopic.config["retention.ms"]) / 2))
+      .then(says({ type: "tool-call.held", reason: "outcome_unknown" }))
+    // Nothing had begun: there is nothing to ask about.
+    given((story) => calledGuarded("send")(story).dispatched("toolu_0").sent("toolu_0").cancelled("toolu_0"))
+      .when(late(1))
+      .then(says({ type: "tool-call.timed-out", effect: "none" }))
+  })
+
+  it("runs again where a person allows it, once that stands; is closed by a denial or a result", () => {
+    const held = (story: Story): Story => told(unknown("send")(story))
+    given((story) => answered(held(story), "toolu_0", "allow"))
+      .when(router())
+      .then((intents, story) => {
+        says({ type: "tool-call.dispatched", attempt: 2, toolUseId: "toolu_0" })(intents)
+        assertAccepted(story, intents)
+        assert.deepEqual(
+          said(router()(story)).map((event) => [event.type, "attempt" in event && event.attempt]),
+          [["tool-call.dispatched", 2]],
+        )
+      })
+    given(held)
+      .when((story) => {
+        const settled = story.session
+        answered(story, "toolu_0", "allow")
+        return router({ settled })(story)
+      })
+      .then(quiet)
+    for (const answer of [(story: Story) => answered(story, "toolu_0", "deny"), (story: Story) => resultOf(story, "toolu_0")])
+      given((story) => answer(held(story)))
+        .when(router())
+        .then((intents, story) => {
+          quiet(intents)
+          assert.ok(allDone(story.known.calls))
+        })
+  })
+
+  it("keeps its result where that comes after all, for the audit: what is held stays with the person", () => {
+    given((story) => {
+      told(claimed("send")(story).cancelled("toolu_0"), { now: story.now + 60_000 })
+      assert.equal(story.call("toolu_0").state.is, "held")
+      return story.tellTools(
+        "http",
+        toolFact("tool-call.finished", { sessionId: story.sessionId, toolUseId: "toolu_0", attempt: 1, eventId: "evt_late" }),
+      )
+    })
+      .when(router())
+      .then(quiet)
+  })
+})
+
+describe("a session that is deleted", () => {
+  it("has nothing routed any more, and what is open on a backend's topic is cancelled", () => {
+    const gone = (story: Story): Story => {
+      const { eventId, sessionId, commandId, command } = story.draft((s) => s.rejected()) as SessionEventOf<"command.rejected">
+      return story.tell(fact("session.deleted", { eventId, sessionId, commandId, command }))
+    }
+    given((story) => gone(calledGuarded("pay", "add")(story)))
+      .when(router())
+      .then(quiet)
+    given((story) => gone(out("refund")(story).claimed("toolu_0")))
+      .when(router())
+      .then((intents, story) => {
+        says({ type: "tool-call.cancelled", toolUseId: "toolu_0", attempt: 1, reason: "closed" })(intents)
+        story.cancelled("toolu_0")
+        quiet(router()(story))
+      })
   })
 })
