@@ -1,9 +1,10 @@
 import assert from "node:assert/strict"
 import { describe, it } from "node:test"
+import type { SessionEventOf } from "@reins/events"
 import type { Intent } from "@reins/runtime"
 import { type Sight, saidIn, viewOf } from "@reins/runtime/testing"
-import { digestOf, requestBodyHash, type Session } from "@reins/session"
-import { agent, given, type Story, text, tool, toolUse } from "@reins/session/testing"
+import { digestOf, holdOf, requestBodyHash, type Session, sha256Hex } from "@reins/session"
+import { agent, fact, given, type Story, text, tool, toolUse } from "@reins/session/testing"
 import { defaultInvokerLimits } from "../src/config.ts"
 import { decide, giveUp, type ModelCall } from "../src/decide.ts"
 
@@ -133,6 +134,148 @@ describe("whose turn it is", () => {
         assert.deepEqual(again, first)
         assert.deepEqual(later, due)
       })
+  })
+})
+
+describe("a turn whose calls are held", () => {
+  const tools = [
+    add,
+    tool("pay", { effect: "unsafe", backend: "http", permission: "always_ask" }),
+    tool("weather", { effect: "unsafe", backend: "client", claims: false }),
+    tool("send", { effect: "unsafe", backend: "http", onUnknown: "hold" }),
+  ]
+  const called =
+    (...names: readonly string[]) =>
+    (story: Story): Story =>
+      story
+        .started(agent(tools))
+        .requested()
+        .responded(names.map((name, n) => toolUse("abcd".charAt(n), name)))
+
+  const hold = (story: Story, toolUseId: string, reason: string): Story => {
+    const { tool: name, attempt, input, state } = story.call(toolUseId)
+    const { eventId, sessionId } = story.draft((s) => s.parked())
+    const causedBy = state.is === "dispatched" ? state.eventId : story.known.response
+    story.tell(
+      fact("tool-call.held", {
+        eventId,
+        sessionId,
+        causedBy,
+        toolUseId,
+        tool: name,
+        attempt,
+        reason,
+        argumentsHash: sha256Hex(input),
+        message: null,
+      }),
+    )
+    assert.equal(story.verdict, "accepted")
+    return story
+  }
+  const placed = (story: Story, toolUseId: string) => {
+    const { eventId, sessionId, commandId, command } = story.draft((s) => s.rejected()) as SessionEventOf<"command.rejected">
+    return { eventId, sessionId, commandId, command, toolUseId, causedBy: holdOf(story.known, story.call(toolUseId)) }
+  }
+  const decided = (story: Story, toolUseId: string, decision: "allow" | "deny"): Story => {
+    const argumentsHash = sha256Hex(story.call(toolUseId).input)
+    return story.tell(fact("approval.given", { ...placed(story, toolUseId), decision, message: null, argumentsHash }))
+  }
+  const answered = (story: Story, toolUseId: string): Story =>
+    story.tell(fact("result.received", { ...placed(story, toolUseId), content: "[]", isError: false }))
+  /** What the invoker says, in the log. */
+  const told = (story: Story): Story => {
+    const [said] = saidIn(invoker()(story))
+    assert.ok(said !== undefined)
+    story.tell({ ...story.draft((s) => s.parked()), ...said } as never)
+    assert.equal(story.verdict, "accepted")
+    return story
+  }
+  const heldTwice = (story: Story): Story => hold(hold(called("pay", "weather")(story), "a", "approval"), "b", "client")
+
+  it("requires action once all that is open is held, whatever for: that is said, and said once", () => {
+    for (const begin of [
+      heldTwice,
+      (story: Story) => hold(called("pay")(story), "a", "approval"),
+      (story: Story) => hold(called("send")(story).dispatched("a"), "a", "outcome_unknown"),
+      (story: Story) => hold(called("add", "pay")(story).dispatched("a").completed("a"), "b", "approval"),
+    ])
+      given(begin)
+        .when(invoker())
+        .then((intents, story) => {
+          says({ type: "session.idled", turn: 1, reason: "requires_action", message: null, causedBy: story.known.response })(intents)
+          assert.deepEqual(invoker()(story), intents, "the same intent as long as it does not stand")
+          told(story)
+          quiet(invoker({ now: story.now + 86_400_000 })(story))
+          // Nothing that leaves the calls as they are makes it say so again.
+          story.rejected().parked().resumed()
+          quiet(invoker()(story))
+        })
+  })
+
+  it("goes on by itself while one of them is wanted or runs", () => {
+    given((story) => hold(called("pay", "add")(story), "a", "approval"))
+      .when(invoker())
+      .then(quiet)
+    given((story) => hold(called("pay", "add")(story).dispatched("b"), "a", "approval"))
+      .when(invoker())
+      .then(quiet)
+    given((story) => hold(called("pay", "add")(story).dispatched("b").failed("b", { retryAfterMs: 60_000 }), "a", "approval"))
+      .when(invoker())
+      .then(quiet)
+    given(called("pay", "weather")).when(invoker()).then(quiet)
+  })
+
+  it("goes on when it is answered: with the next request once all are, or waits again for what is left", () => {
+    given((story) => answered(told(heldTwice(story)), "b"))
+      .when(invoker())
+      .then((intents, story) => {
+        says({ type: "session.idled", reason: "requires_action" })(intents)
+        quiet(invoker()(told(story)))
+        decided(story, "a", "deny")
+        says({ type: "model.requested", turn: 2, takes: 0, causedBy: story.known.response })(invoker()(story))
+        told(story)
+        assert.equal(story.session.phase, "awaiting-model")
+      })
+    given((story) => decided(told(heldTwice(story)), "a", "allow"))
+      .when(invoker())
+      .then((intents, story) => {
+        quiet(intents)
+        story.dispatched("a")
+        quiet(invoker()(story))
+        story.completed("a")
+        says({ type: "session.idled", reason: "requires_action" })(invoker()(story))
+      })
+  })
+
+  it("requires action again where the call that was allowed is held again", () => {
+    given((story) => {
+      told(hold(called("send")(story).dispatched("a"), "a", "outcome_unknown"))
+      decided(story, "a", "allow")
+      quiet(invoker()(story))
+      hold(story.dispatched("a"), "a", "outcome_unknown")
+    })
+      .when(invoker())
+      .then((intents, story) => {
+        says({ type: "session.idled", turn: 1, reason: "requires_action" })(intents)
+        quiet(invoker()(told(story)))
+      })
+  })
+
+  it("is over where it is interrupted, and quiet where it is ended, deleted or parked", () => {
+    given((story) => told(heldTwice(story)).interrupted())
+      .when(invoker())
+      .then(says({ type: "session.idled", reason: "interrupted" }))
+    for (const stop of [
+      (story: Story) => story.ended(),
+      (story: Story) => story.parked(),
+      (story: Story) => {
+        const { eventId, sessionId, commandId, command } = placed(story, "a")
+        return story.tell(fact("session.deleted", { eventId, sessionId, commandId, command }))
+      },
+    ])
+      given((story) => stop(heldTwice(story)))
+        .when(invoker())
+        .then(quiet)
   })
 })
 
