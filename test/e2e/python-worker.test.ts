@@ -1,35 +1,18 @@
 import assert from "node:assert/strict"
-import { spawnSync } from "node:child_process"
 import { randomBytes } from "node:crypto"
-import { mkdirSync, writeFileSync } from "node:fs"
-import { homedir } from "node:os"
+import { writeFileSync } from "node:fs"
 import { join } from "node:path"
 import process from "node:process"
 import { after, test } from "node:test"
 import { sharedKafka, skipWithoutKafka } from "@reins/infra/kafka"
 import { newInstance, openLog, readConfig, toolsTopicSettings } from "@reins/runtime"
 import { Bench, linesOf, recordsOf, root, until } from "./harness.ts"
+import { pythonWith } from "./python.ts"
 
 // A tool is a consumer in any language (P10): a plain Python program that knows schemas/WORKERS.md and nothing of ours serves a backend.
 // Runs against REINS_TEST_KAFKA where a runner has started one.
 
 const client = "kafka-python==3.0.12"
-
-/** A Python with a Kafka client, kept between runs; or why there is none. */
-function python(): { readonly path: string } | { readonly missing: string } {
-  const home = join(process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache"), "reins", client.replace("==", "-"))
-  const path = join(home, "bin", "python")
-  if (spawnSync(path, ["-c", "import kafka"]).status === 0) return { path }
-  mkdirSync(home, { recursive: true })
-  for (const [file, args] of [
-    ["python3", ["-m", "venv", home]],
-    [path, ["-m", "pip", "--quiet", "--disable-pip-version-check", "install", client]],
-  ] as const) {
-    const { status, error, stderr } = spawnSync(file, args, { encoding: "utf8" })
-    if (status !== 0) return { missing: `${file} ${args.join(" ")}: ${error?.message ?? stderr}` }
-  }
-  return { path }
-}
 
 /** JSON as the codec passes it on to the model, without the spaces that Python puts into it. */
 function compact(text: string): string {
@@ -41,7 +24,7 @@ const bench = new Bench()
 after(() => bench.close())
 
 test("a plain Python program serves a backend: declared, dispatched and answered in JSON", { skip, timeout: 180_000 }, async (t) => {
-  const interpreter = python()
+  const interpreter = pythonWith(client, "kafka")
   if ("missing" in interpreter) {
     assert.notEqual(process.env["REINS_REQUIRE_KAFKA"], "1", interpreter.missing)
     t.skip(`NOT TESTED, there is no Python with a Kafka client: ${interpreter.missing}`)

@@ -1,6 +1,7 @@
 import { type ModelPreviewed, type SessionEvent, type TopicNames } from "@reins/events"
 import type { Following, Log, LogRecord } from "@reins/log"
 import { type Codec, decodeRecord } from "@reins/log/codec"
+import type { LogTime } from "@reins/runtime"
 import {
   type ApiEvent,
   apiEvents,
@@ -12,7 +13,6 @@ import {
   SessionsFold,
   type Started,
 } from "@reins/session"
-import type { LogTime } from "@reins/runtime"
 import type { Logger } from "pino"
 import { Previews } from "./previews.ts"
 import { type Answer, type Place, Store } from "./store.ts"

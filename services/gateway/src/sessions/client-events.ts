@@ -1,3 +1,4 @@
+import type { BetaManagedAgentsSessionEventType } from "@anthropic-ai/sdk/resources/beta/sessions/events"
 import { z } from "zod"
 
 /** What a client may send, as the SDK's `BetaManagedAgentsEventParams` has it. Unknown fields are refused: a typo must not pass for a wish. */
@@ -61,3 +62,48 @@ export const notYet: Readonly<Record<string, string>> = {
   "user.define_outcome": "Outcomes are not supported yet.",
   "system.message": "Messages to the system are not supported yet.",
 }
+
+/** Every type that a list can be asked for, those of later tiers among them: nothing of theirs happens here yet. */
+export const listableTypes: ReadonlySet<string> = new Set<BetaManagedAgentsSessionEventType>([
+  "user.message",
+  "user.interrupt",
+  "user.tool_confirmation",
+  "user.custom_tool_result",
+  "agent.custom_tool_use",
+  "agent.message",
+  "agent.thinking",
+  "agent.mcp_tool_use",
+  "agent.mcp_tool_result",
+  "agent.tool_use",
+  "agent.tool_result",
+  "agent.thread_message_received",
+  "agent.thread_message_sent",
+  "agent.thread_context_compacted",
+  "session.error",
+  "session.status_rescheduled",
+  "session.status_running",
+  "session.status_idle",
+  "session.status_terminated",
+  "session.thread_created",
+  "span.outcome_evaluation_start",
+  "span.outcome_evaluation_end",
+  "span.model_request_start",
+  "span.model_request_end",
+  "span.outcome_evaluation_ongoing",
+  "user.define_outcome",
+  "session.thread_status_running",
+  "session.thread_status_idle",
+  "session.thread_status_terminated",
+  "user.tool_result",
+  "session.thread_status_rescheduled",
+  "session.updated",
+  "system.message",
+  "session.usage",
+  "workflow_run.created",
+  "workflow_run.status_running",
+  "workflow_run.status_idle",
+  "workflow_run.status_ended",
+  "workflow_run.error",
+  "workflow_run.phase_started",
+  "workflow_run.phase_ended",
+])

@@ -15,7 +15,7 @@ import { once } from "../http/idempotency.ts"
 import { flag, integer, limitOf, oneOf, param, parse, several, timeRange } from "../http/read.ts"
 import { type ProjectedSession, type Projection } from "../projection/projection.ts"
 import type { EventRow, SessionRow } from "../projection/store.ts"
-import { clientEvent, notYet, userMessage } from "./client-events.ts"
+import { clientEvent, listableTypes, notYet, userMessage } from "./client-events.ts"
 import { type Command, type Commands, refused, sessionIdOf, unavailable } from "./commands.ts"
 import { agentGiven, snapshotOf, toolsGiven } from "./resolve.ts"
 import { sessionResource } from "./resource.ts"
@@ -250,9 +250,11 @@ export function sessionRoutes({ gateway, projection, commands, streams }: Sessio
     const bound = timeRange(c)
     const cursor = readCursor(`events/${session.sessionId}`, c.req.query("page"), eventsCursor)
     if (cursor !== null && cursor.order !== order) throw invalid("page: this cursor was made under another order.")
+    const types = several(c, "types")
+    for (const type of types) if (!listableTypes.has(type)) throw invalid(`types: there is no event type ${type}.`)
     const rows = projection.store.events({
       sessionId: session.sessionId,
-      types: several(c, "types"),
+      types,
       ...bound,
       descending: order === "desc",
       after: cursor,

@@ -1,0 +1,100 @@
+import assert from "node:assert/strict"
+import process from "node:process"
+import { after, before, describe, it } from "node:test"
+import { fileURLToPath } from "node:url"
+import Anthropic from "@anthropic-ai/sdk"
+import { loadOlderSdk } from "../sdk/older.ts"
+import { story } from "../sdk/story.ts"
+import { ApiWorld, ordersFile } from "./api-world.ts"
+import { pythonWith } from "./python.ts"
+
+// The whole story of tier 1, told to `reins dev` over a real socket by the SDKs as npm and PyPI have them.
+
+const stepTimeoutMs = 180_000
+
+describe("the API, embedded", () => {
+  let world: ApiWorld
+  before(async () => {
+    world = await ApiWorld.start({ gateway: ["dev", "--worker", ordersFile] })
+  })
+  after(() => world.stop())
+
+  describe("by the SDK of today", () => {
+    for (const [index, { name }] of names(undefined)) {
+      it(name, { timeout: stepTimeoutMs }, () =>
+        world.bench.telling(async () => story(world.client(), { effects: () => world.effects() })[index]?.run()),
+      )
+    }
+  })
+
+  const older = loadOlderSdk()
+  describe("by an older SDK, which sends x-api-key and the version of 2023", { skip: older === null ? "not installed" : false }, () => {
+    for (const [index, { name }] of names(older)) {
+      it(name, { timeout: stepTimeoutMs }, () =>
+        world.bench.telling(async () => {
+          assert.ok(older !== null)
+          const client = older.client({ apiKey: "any", baseURL: world.url })
+          await story(client, { sdk: older.sdk, effects: () => world.effects() })[index]?.run()
+        }),
+      )
+    }
+  })
+
+  it("by the SDK for Python: agent, session, stream, custom tool, confirmation, list, archive, delete", {
+    timeout: stepTimeoutMs,
+  }, async (t) => {
+    const python = pythonWith("anthropic==2.13.0", "anthropic")
+    if ("missing" in python) {
+      assert.notEqual(process.env["REINS_REQUIRE_KAFKA"], "1", python.missing)
+      t.skip(`NOT TESTED, there is no Python with the anthropic package: ${python.missing}`)
+      return
+    }
+    const script = fileURLToPath(new URL("../sdk/story.py", import.meta.url))
+    const told = await world.bench.start("story.py", python.path, [script, world.url], {}).ended
+    assert.equal(told.code, 0, `${told.stdout}\n${told.stderr}`)
+  })
+})
+
+describe("the API, embedded, killed between calls", () => {
+  let world: ApiWorld
+  before(async () => {
+    world = await ApiWorld.start({ gateway: ["dev", "--worker", ordersFile] })
+  })
+  after(() => world.stop())
+
+  // I22: gateway, invoker, router and workers are one process here, so that all of them die at once.
+  const killed = [
+    "a turn is told on the stream in its order, and the resource agrees with its last word",
+    "a custom tool is run by the client: asked for, waited for, answered, and not twice",
+    "what is asked about is held; one allow is one dispatch",
+    "both answers in one request are taken together",
+    "an update says what changed and only that; the tools of an idle session can be exchanged",
+  ]
+  for (const title of killed) {
+    it(`${title}: the client sees the same, once each`, { timeout: 2 * stepTimeoutMs }, () =>
+      world.bench.telling(async () => {
+        let kills = 0
+        let restarting = Promise.resolve()
+        const between = async (call: string): Promise<void> => {
+          // A stream that breaks off is opened again, and what it missed is listed: that is what follows a kill, not one more.
+          if (!/\.(stream|list)$/.test(call)) {
+            kills++
+            restarting = restarting.then(() => world.killAndRestart("gateway"))
+          }
+          await restarting
+        }
+        const step = story(world.client({ maxRetries: 10 }), { effects: () => world.effects(), between }).find(({ name }) => name === title)
+        assert.ok(step !== undefined, title)
+        await step.run()
+        assert.ok(kills > 3, `${kills} kills`)
+      }),
+    )
+  }
+})
+
+/** The names of the steps; a client that is never called is enough to know them. */
+function names(older: ReturnType<typeof loadOlderSdk> | undefined): readonly (readonly [number, { readonly name: string }])[] {
+  const nowhere = { baseURL: "http://127.0.0.1:9", apiKey: "none" }
+  const client = older === null || older === undefined ? new Anthropic(nowhere) : older.client(nowhere)
+  return [...story(client, older === null || older === undefined ? {} : { sdk: older.sdk }).entries()]
+}
