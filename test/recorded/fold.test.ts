@@ -10,9 +10,9 @@ import { Recording } from "./recording.ts"
 const files = globSync("*.jsonl", { cwd: fileURLToPath(new URL(".", import.meta.url)) }).sort()
 
 describe("recorded logs", () => {
-  it("are there: plain, parallel, interrupted, taken over", () => {
+  it("are there: plain, parallel, interrupted, taken over, held, closed", () => {
     const names = files.map((file) => basename(file, ".jsonl").replace(/^[\d.]+-/, ""))
-    for (const name of ["plain", "parallel", "interrupted", "takeover"]) assert.ok(names.includes(name), `${name} is recorded`)
+    for (const name of ["plain", "parallel", "interrupted", "takeover", "held", "closed"]) assert.ok(names.includes(name), `${name} is recorded`)
   })
 
   for (const file of files) {
@@ -32,6 +32,18 @@ describe("recorded logs", () => {
       )
     })
   }
+
+  it("hold every answer to a held call and every way to close a session", () => {
+    const types = new Set(
+      files.flatMap((file) => Recording.from(fileURLToPath(new URL(file, import.meta.url))).records.map(({ headers }) => headers["type"])),
+    )
+    for (const type of ["tool-call.held", "approval.given", "result.received", "session.updated", "session.archived", "session.deleted"])
+      assert.ok(types.has(type), `${type} is recorded`)
+    const phases = files.flatMap((file) =>
+      Object.values(Recording.from(fileURLToPath(new URL(file, import.meta.url))).tail.outcomes).map(({ phase }) => phase),
+    )
+    for (const phase of ["idle", "ended", "deleted"]) assert.ok(phases.includes(phase), `one is ${phase}`)
+  })
 
   it("hold what the fold sets aside: late, superseded and duplicate records", () => {
     const exceptions = files.flatMap((file) =>

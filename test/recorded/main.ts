@@ -76,9 +76,31 @@ class Stage {
     })
   }
 
-  begin(sessionId: string, text: string): Promise<void> {
+  begin(sessionId: string, text: string, fields: object = {}): Promise<void> {
     const input = [{ type: "text", text }]
-    return this.command(sessionId, { type: "session.start", sessionId, agent: goldenAgent(this.#ordersUrl), input })
+    return this.command(sessionId, { type: "session.start", sessionId, agent: goldenAgent(this.#ordersUrl), input, ...fields })
+  }
+
+  /** The golden agent, where a person is asked before it notes or charges anything, and its client looks after the weather. */
+  guardedAgent(): object {
+    const agent = goldenAgent(this.#ordersUrl)
+    const tools = (agent.tools ?? []).map((tool) => (["note", "charge"].includes(tool.name) ? { ...tool, permission: "always_ask" } : tool))
+    const inputSchema = { type: "object", properties: { city: { type: "string" } }, required: ["city"] }
+    return { ...agent, tools: [...tools, { name: "weather", backend: "client", description: "Looks out of the window.", inputSchema }] }
+  }
+
+  /** The newest call of a tool that was held. */
+  async held(sessionId: string, tool: string): Promise<{ readonly toolUseId: string; readonly argumentsHash: string }> {
+    const records = (await this.read()).records.get(sessionId) ?? []
+    const held = records.findLast(({ type, value }) => type === "tool-call.held" && value.tool === tool)
+    if (held === undefined) throw new Error(`No call of ${tool} is held in ${sessionId}.`)
+    return { toolUseId: String(held.value.toolUseId), argumentsHash: String(held.value.argumentsHash) }
+  }
+
+  /** Asks for something, and waits until the log has the answer. */
+  async asks(sessionId: string, value: object, type: string, count = 1): Promise<void> {
+    await this.command(sessionId, { sessionId, ...value })
+    await this.said(sessionId, type, count)
   }
 
   async read(): Promise<WholeLog> {
@@ -208,6 +230,57 @@ const scenarios: Readonly<Record<string, (stage: Stage, gate: Gate) => Promise<v
     for (const log of [first, second]) log.loseNextAck("landed")
     gate.release()
     await stage.said(sessionId, "session.idled", 3)
+  },
+  held: async (stage) => {
+    const sessionId = "sesn_held"
+    await stage.start()
+    const first = 'call note {"n":1}; call charge {"n":2}; call weather {"city":"Delft"}; call look {"n":3}'
+    await stage.begin(sessionId, `[[${first}]] [[call weather {"city":"Gouda"}]]`, { agent: stage.guardedAgent(), tenant: "acme" })
+    await stage.said(sessionId, "session.idled")
+    // What comes at the wrong time, of another decision, or twice: refused, or heard and without consequence.
+    await stage.asks(sessionId, { type: "message.send", content: "Well?" }, "command.rejected")
+    const note = await stage.held(sessionId, "note")
+    await stage.asks(
+      sessionId,
+      { type: "approval.give", ...note, decision: "allow", argumentsHash: "0".repeat(64) },
+      "command.rejected",
+      2,
+    )
+    const { toolUseId: delft } = await stage.held(sessionId, "weather")
+    await stage.asks(sessionId, { type: "result.give", toolUseId: delft, content: "rain" }, "result.received")
+    await stage.asks(sessionId, { type: "result.give", toolUseId: delft, content: "sun" }, "result.received", 2)
+    await stage.said(sessionId, "session.idled", 2)
+    await stage.asks(sessionId, { type: "approval.give", ...note, decision: "allow" }, "tool-call.completed", 2)
+    const { toolUseId: charge } = await stage.held(sessionId, "charge")
+    await stage.asks(sessionId, { type: "approval.give", toolUseId: charge, decision: "deny", message: "Not today." }, "approval.given", 2)
+    await stage.said(sessionId, "model.responded", 2)
+    await stage.said(sessionId, "tool-call.held", 4)
+    const { toolUseId: gouda } = await stage.held(sessionId, "weather")
+    await stage.asks(sessionId, { type: "result.give", toolUseId: gouda, content: [], isError: true }, "command.rejected", 3)
+    await stage.asks(sessionId, { type: "result.give", toolUseId: gouda, isError: true }, "model.responded", 3)
+    await stage.said(sessionId, "session.idled", 5)
+    // Held, and interrupted before anybody answered.
+    await stage.asks(sessionId, { type: "message.send", content: '[[call charge {"n":4}; call weather {"city":"Edam"}]]' }, "tool-call.held", 6)
+    await stage.said(sessionId, "session.idled", 6)
+    await stage.asks(sessionId, { type: "session.interrupt" }, "session.idled", 7)
+  },
+  closed: async (stage) => {
+    await stage.start()
+    const updated = "sesn_archived"
+    await stage.begin(updated, "Good morning.", { title: "Morning", metadata: { customer: "7" }, profile: { name: "House" } })
+    await stage.said(updated, "session.idled")
+    const tools = [{ name: "look", backend: "classes" }]
+    const changes = { title: "Evening", metadata: { customer: "8" } }
+    await stage.asks(updated, { type: "session.update", changes, agent: { tools } }, "session.updated")
+    await stage.asks(updated, { type: "message.send", content: '[[call look {"n":1}]]' }, "session.idled", 2)
+    await stage.asks(updated, { type: "session.archive" }, "session.archived")
+    await stage.asks(updated, { type: "session.update", changes: { title: "Night" } }, "session.updated", 2)
+    await stage.asks(updated, { type: "message.send", content: "Still there?" }, "command.rejected")
+    const deleted = "sesn_deleted"
+    await stage.begin(deleted, '[[call look {"n":2}]]')
+    await stage.said(deleted, "session.idled")
+    await stage.asks(deleted, { type: "session.delete" }, "session.deleted")
+    await stage.asks(deleted, { type: "message.send", content: "Still there?" }, "command.rejected")
   },
 }
 
