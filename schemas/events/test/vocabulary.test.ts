@@ -55,9 +55,25 @@ describe("topics", () => {
     for (const topic of [...fixedTopics, toolsTopic]) assert.equal(topic.config["message.timestamp.type"], "LogAppendTime", topic.suffix)
   })
 
+  it("keep what is looked up by id compacted, in one partition, and previews for minutes, beside their session", () => {
+    const topic = (suffix: string) => fixedTopics.find((one) => one.suffix === suffix)
+    for (const suffix of ["agents", "keys", "tool-declarations"]) {
+      assert.deepEqual([topic(suffix)?.cleanup, topic(suffix)?.coPartitioned], ["compact", false], suffix)
+    }
+    assert.deepEqual([topic("deltas")?.cleanup, topic("deltas")?.coPartitioned], ["delete", true])
+    assert.equal(topic("deltas")?.config["retention.ms"], String(10 * 60_000))
+    // Who may read the agents need not see the hashes of the keys.
+    const families = definitions.map(({ type, family }) => `${family} ${type}`)
+    for (const word of ["agents agent.saved", "agents environment.saved", "keys key.saved", "deltas model.previewed"])
+      assert.ok(families.includes(word), word)
+    const key = definitions.find(({ type }) => type === "key.saved")
+    assert.deepEqual(Object.keys(key?.schema.shape ?? {}), ["eventId", "tenant", "at", "by", "id", "name", "hash", "revoked"])
+  })
+
   it("have names under a prefix, and a tool topic tells its backend", () => {
     const names = topicNames("reins")
     assert.equal(names.tools("my.tools"), "reins.tools.my.tools")
+    assert.deepEqual([names.agents, names.keys, names.deltas], ["reins.agents", "reins.keys", "reins.deltas"])
     assert.equal(names.backendOf("reins.tools.my.tools"), "my.tools")
     assert.equal(names.backendOf("reins.sessions"), null)
     assert.equal(names.backendOf("other.tools.http"), null)
@@ -99,6 +115,26 @@ describe("what a person may write", () => {
       { name: "add", backend: "function", schema: {} },
     ])
       assert.equal(toolGiven.safeParse(wrong).success, false, JSON.stringify(wrong))
+  })
+
+  it("a tool says whether a person is asked, and a set of tools names its backend and its server", () => {
+    assert.ok(toolGiven.safeParse({ name: "x".repeat(128), backend: "http", permission: "always_ask", onUnknown: "hold" }).success)
+    for (const wrong of [{ permission: "ask" }, { onUnknown: true }])
+      assert.equal(toolGiven.safeParse({ name: "add", backend: "http", ...wrong }).success, false, JSON.stringify(wrong))
+    const withSet = (toolset: object): boolean => agentGiven.safeParse({ model: "m", toolsets: [toolset] }).success
+    assert.ok(
+      withSet({ backend: "shell", server: "files", enabled: false, tools: { read: { enabled: true, permission: "always_allow" } } }),
+    )
+    for (const wrong of [
+      {},
+      { backend: "shell" },
+      { server: "files" },
+      { backend: "a/b", server: "files" },
+      { backend: "shell", server: "" },
+      { backend: "shell", server: "files", tools: [] },
+      { backend: "shell", server: "files", tools: { read: { backend: "x" } } },
+    ])
+      assert.equal(withSet(wrong), false, JSON.stringify(wrong))
   })
 
   it("a header is one line", () => {

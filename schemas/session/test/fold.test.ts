@@ -76,7 +76,7 @@ describe("the fold of sessions", () => {
           }
         }
       }),
-      runs(300),
+      runs(120),
     )
     assert.ok(dispatches.allowed > 0 && dispatches.again > 0, `the logs have such calls: ${JSON.stringify(dispatches)}`)
   })
