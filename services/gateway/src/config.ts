@@ -1,9 +1,16 @@
+import { type BodyLimits, defaultBodyLimits } from "./http/body.ts"
+
 /** Limits of the gateway, each with its reason. */
 export interface GatewayLimits {
   /** How long a request waits for the answer to its commands: far longer than intake takes, shorter than a proxy waits. */
   readonly answerTimeoutMs: number
   /** Requests a second per credential, and how many may be saved up: against a client that runs wild, far above one that does not. */
   readonly rate: { readonly perSecond: number; readonly burst: number }
+  readonly body: BodyLimits
 }
 
-export const defaultGatewayLimits: GatewayLimits = { answerTimeoutMs: 10_000, rate: { perSecond: 1000, burst: 5000 } }
+export const defaultGatewayLimits: GatewayLimits = {
+  answerTimeoutMs: 10_000,
+  rate: { perSecond: 1000, burst: 5000 },
+  body: defaultBodyLimits,
+}

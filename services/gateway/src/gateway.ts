@@ -81,6 +81,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     context,
     access,
     rate: limits.rate,
+    body: limits.body,
     measured: (route, method, code, seconds) => metrics.httpSeconds.observe({ route, method, code: String(code) }, seconds),
   })
   app.route("/v1/agents", agentRoutes(context))

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict"
 import { describe, it, type TestContext } from "node:test"
-import Anthropic from "@anthropic-ai/sdk"
+import type Anthropic from "@anthropic-ai/sdk"
 import type { AgentCreateParams } from "@anthropic-ai/sdk/resources/beta/agents/agents"
 import { refused, stage } from "./stage.ts"
 

@@ -1,7 +1,6 @@
 import assert from "node:assert/strict"
 import { describe, it, type TestContext } from "node:test"
 import Anthropic from "@anthropic-ai/sdk"
-import type { EnvironmentCreateParams } from "@anthropic-ai/sdk/resources/beta/environments/environments"
 import type { Agent, SessionEventOf } from "@reins/events"
 import { partitionOf } from "@reins/log"
 import { refused, type Stage, stage } from "./stage.ts"
@@ -187,7 +186,7 @@ describe("environments", () => {
     const client = await open(t)
     for (const [what, fields, says] of wrong) {
       await t.test(what, async () => {
-        await refused(client.beta.environments.create({ name: "prod", ...fields } as unknown as EnvironmentCreateParams), 400, says)
+        await refused(client.beta.environments.create({ name: "prod", ...fields }), 400, says)
         assert.deepEqual((await client.beta.environments.list()).data, [])
       })
     }

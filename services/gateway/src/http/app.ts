@@ -3,7 +3,7 @@ import { type Context, Hono } from "hono"
 import type { ContentfulStatusCode } from "hono/utils/http-status"
 import type { Logger } from "pino"
 import { type Access, authenticate } from "./auth.ts"
-import { parseJson, readBody } from "./body.ts"
+import { type BodyLimits, parseJson, readBody } from "./body.ts"
 import type { Env, GatewayContext } from "./context.ts"
 import { ApiError, invalid, unavailable } from "./errors.ts"
 import { newRequestId } from "./server.ts"
@@ -13,11 +13,12 @@ export interface AppOptions {
   readonly access: Access
   /** Requests a second that one credential may make, and how many it may save up. */
   readonly rate: { readonly perSecond: number; readonly burst: number }
+  readonly body: BodyLimits
   readonly measured: (route: string, method: string, status: number, seconds: number) => void
 }
 
 /** The application: everything that holds for all routes, in the order in which it happens. */
-export function createApp({ context, access, rate, measured }: AppOptions): Hono<Env> {
+export function createApp({ context, access, rate, body: limits, measured }: AppOptions): Hono<Env> {
   const app = new Hono<Env>()
   const buckets = new Buckets(rate.perSecond, rate.burst)
 
@@ -46,13 +47,13 @@ export function createApp({ context, access, rate, measured }: AppOptions): Hono
     c.set("credential", caller.credential)
     c.set("rawBody", new Uint8Array())
     if (c.req.method === "POST" || c.req.method === "PUT" || c.req.method === "PATCH") {
-      const bytes = await readBody(c.env.incoming)
+      const bytes = await readBody(c.env.incoming, limits)
       c.set("rawBody", bytes)
       if (bytes.length > 0) {
         const type = c.req.header("content-type") ?? ""
         if (!/^application\/json *(;|$)/i.test(type))
           throw invalid(`content-type: must be application/json, not ${JSON.stringify(type.slice(0, 100))}.`)
-        c.set("body", parseJson(bytes))
+        c.set("body", parseJson(bytes, limits))
       } else c.set("body", {})
     }
     await next()

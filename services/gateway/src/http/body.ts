@@ -16,7 +16,7 @@ export interface BodyLimits {
 export const defaultBodyLimits: BodyLimits = { bytesMax: 32 * 1024 * 1024, depthMax: 100, valuesMax: 200_000, lingerMs: 500 }
 
 /** Reads a body, and keeps no more of it than it may have. */
-export async function readBody(request: IncomingMessage, { bytesMax, lingerMs }: BodyLimits = defaultBodyLimits): Promise<Uint8Array> {
+export async function readBody(request: IncomingMessage, { bytesMax, lingerMs }: BodyLimits): Promise<Uint8Array> {
   const encoding = request.headers["content-encoding"]
   if (encoding !== undefined && encoding !== "identity")
     throw invalid("content-encoding: compressed bodies are not taken; send the body as it is.")
@@ -57,7 +57,7 @@ export async function readBody(request: IncomingMessage, { bytesMax, lingerMs }:
 }
 
 /** JSON as a request may hold it: an object in UTF-8 without a mark, and nothing in it that reads differently elsewhere. */
-export function parseJson(bytes: Uint8Array, limits: BodyLimits = defaultBodyLimits): unknown {
+export function parseJson(bytes: Uint8Array, limits: BodyLimits): unknown {
   let text: string
   try {
     text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes)

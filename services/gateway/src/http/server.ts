@@ -32,8 +32,10 @@ const closeMs = 2000
 export async function listen({ host, port, fetch, beside }: ServerOptions): Promise<HttpServer> {
   const listener = getRequestListener(fetch, {
     overrideGlobalObjects: false,
-    errorHandler: () =>
-      new Response(envelope("invalid_request_error", "The request's address or head cannot be read."), { status: 400, headers }),
+    errorHandler: () => {
+      const { id, body } = envelope("invalid_request_error", "The request's address or head cannot be read.")
+      return new Response(body, { status: 400, headers: { "content-type": "application/json", "request-id": id } })
+    },
   })
   const answering = new WeakSet<Socket>()
   let stopping = false
@@ -75,10 +77,9 @@ export async function listen({ host, port, fetch, beside }: ServerOptions): Prom
   }
 }
 
-const headers = { "content-type": "application/json" }
-
-function envelope(type: ErrorType, message: string): string {
-  return JSON.stringify({ type: "error", error: { type, message }, request_id: newRequestId() })
+function envelope(type: ErrorType, message: string): { readonly id: string; readonly body: string } {
+  const id = newRequestId()
+  return { id, body: JSON.stringify({ type: "error", error: { type, message }, request_id: id }) }
 }
 
 export function newRequestId(): string {
@@ -87,8 +88,7 @@ export function newRequestId(): string {
 
 function refusal(code: string | undefined): string {
   const [status, type, message] = refusalOf(code)
-  const body = envelope(type, message)
-  const id = (JSON.parse(body) as { readonly request_id: string }).request_id
+  const { id, body } = envelope(type, message)
   return `HTTP/1.1 ${status}\r\nconnection: close\r\ncontent-type: application/json\r\nrequest-id: ${id}\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`
 }
 
