@@ -23,6 +23,7 @@ describe("the API on Kafka", { skip }, () => {
         "tool-router": ["up", "tool-router"],
         orders: ["worker", ordersFile],
         gateway: ["up", "gateway"],
+        "other-gateway": ["up", "gateway"],
       },
       { ...env, REINS_TOPIC_PREFIX: `api-${randomBytes(4).toString("hex")}`, REINS_PARTITIONS: "3", REINS_API_AUTH: "open" },
     )
@@ -34,6 +35,15 @@ describe("the API on Kafka", { skip }, () => {
       world.bench.telling(async () => story(world.client(), { effects: () => world.effects() })[index]?.run()),
     )
   }
+
+  // R1: what was written through one is read through the other.
+  describe("through two gateways by turns", () => {
+    for (const [index, { name }] of steps.entries()) {
+      it(name, { timeout: stepTimeoutMs }, () =>
+        world.bench.telling(async () => story(world.alternatingClient(), { effects: () => world.effects() })[index]?.run()),
+      )
+    }
+  })
 
   // I22: between any two calls one of these dies and comes back, in turn. A dead member's partitions wait for the group's session timeout.
   const dying = ["gateway", "llm-invoker", "tool-router"] as const

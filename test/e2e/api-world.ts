@@ -24,11 +24,14 @@ export async function freePort(): Promise<number> {
 export class ApiWorld {
   readonly bench: Bench = new Bench()
   readonly url: string
+  /** Of the second gateway, where there is one. */
+  readonly otherUrl: string
   readonly #env: Environment
   readonly #parts = new Map<string, { readonly args: readonly string[]; process: Started }>()
 
-  private constructor(port: number, modelPort: number, env: Environment) {
+  private constructor(port: number, otherPort: number, modelPort: number, env: Environment) {
     this.url = `http://127.0.0.1:${port}`
+    this.otherUrl = `http://127.0.0.1:${otherPort}`
     this.#env = {
       ...env,
       REINS_DATA: this.bench.path("data"),
@@ -44,10 +47,10 @@ export class ApiWorld {
     })
   }
 
-  /** `parts`: the arguments of each process. The one that serves the API is named `gateway`. */
+  /** `parts`: the arguments of each process. Those that serve the API are named `gateway` and `other-gateway`. */
   static async start(parts: Readonly<Record<string, readonly string[]>>, env: Environment = {}): Promise<ApiWorld> {
-    const [port, modelPort] = [await freePort(), await freePort()]
-    const world = new ApiWorld(port, modelPort, env)
+    const [port, otherPort, modelPort] = [await freePort(), await freePort(), await freePort()]
+    const world = new ApiWorld(port, otherPort, modelPort, env)
     await until(
       () =>
         fetch(`http://127.0.0.1:${modelPort}/`, { signal: AbortSignal.timeout(1000) }).then(
@@ -70,8 +73,8 @@ export class ApiWorld {
   }
 
   #spawn(name: string, args: readonly string[]): Started {
-    const port = new URL(this.url).port
-    return this.bench.reins(args, { ...this.#env, ...(name === "gateway" ? { REINS_PORT: port } : {}) }, name)
+    const url = { gateway: this.url, "other-gateway": this.otherUrl }[name]
+    return this.bench.reins(args, { ...this.#env, ...(url === undefined ? {} : { REINS_PORT: new URL(url).port }) }, name)
   }
 
   async ready(): Promise<void> {
@@ -90,6 +93,16 @@ export class ApiWorld {
 
   get partNames(): readonly string[] {
     return [...this.#parts.keys()]
+  }
+
+  /** A client of which every request goes to the other gateway than the one before. */
+  alternatingClient(): Anthropic {
+    let calls = 0
+    const alternate: typeof fetch = (input, init) => {
+      const url = String(input instanceof Request ? input.url : input)
+      return fetch(calls++ % 2 === 0 ? url : url.replace(this.url, this.otherUrl), init)
+    }
+    return new Anthropic({ apiKey: "any", baseURL: this.url, fetch: alternate })
   }
 
   client(options: { readonly maxRetries?: number } = {}): Anthropic {

@@ -76,7 +76,7 @@ export function sessionRoutes({ gateway, projection, commands, streams }: Sessio
   /** R1: at least what the log held when the request came. */
   const current = async (): Promise<void> => {
     try {
-      await projection.caughtUp()
+      await Promise.all([projection.caughtUp(), gateway.directory.caughtUp()])
     } catch (error) {
       gateway.logger.warn({ err: error }, "The log cannot be asked where it ends.")
       throw unavailable("The log cannot be reached. Try again.")
