@@ -86,6 +86,15 @@ describe("a call held for an approval", () => {
     isSetAside(story, hold(story, "a", "approval", { causedBy: story.known.response }), "superseded")
   })
 
+  it("is held for a reason that this version knows, and on the response that asked for it, or not at all", () => {
+    const story = called("pay")
+    isSetAside(story, hold(story, "a", "of a later version"), "superseded")
+    isSetAside(story, hold(story, "a", "approval", { causedBy: "evt_0" }), "superseded")
+    isSetAside(story, hold(story, "a", "approval", { attempt: 1 }), "superseded")
+    isSetAside(story, hold(story, "a", "approval", { toolUseId: "z" }), "superseded")
+    assert.equal(story.tell(hold(story, "a", "approval")).verdict, "accepted")
+  })
+
   it("runs once it is allowed, under that allow", () => {
     const story = held("pay", "approval")
     const given = allow(story, "a")
