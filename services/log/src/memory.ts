@@ -117,10 +117,14 @@ class MemoryStore implements Store {
     for (const { description, partitions } of this.#topics.values()) {
       const retentionMs = retentionMsOf(description)
       if (retentionMs === null) continue
-      for (const stored of partitions) {
+      for (const [partition, stored] of partitions.entries()) {
         const { records } = stored
+        // What a group has not dealt with yet stays, however long it was away.
+        const end = Math.min(stored.end - 1, this.#lowestCommit(description.name, partition))
+        const mayGo = (record: LogRecord | undefined): boolean =>
+          record !== undefined && record.offset < end && record.timestamp < now - retentionMs
         let count = 0
-        while (count < Math.min(left, records.length - 1) && (records[count] as LogRecord).timestamp < now - retentionMs) count++
+        while (count < left && mayGo(records[count])) count++
         if (count === 0) continue
         records.splice(0, count)
         stored.start = (records[0] as LogRecord).offset
@@ -128,6 +132,12 @@ class MemoryStore implements Store {
       }
     }
     return sweptMax - left
+  }
+
+  #lowestCommit(topic: string, partition: number): number {
+    let lowest = Number.POSITIVE_INFINITY
+    for (const [key, { offset }] of this.#commits) if (key.endsWith(`\u0000${topic}\u0000${partition}`)) lowest = Math.min(lowest, offset)
+    return lowest
   }
 
   #stored(topic: string, partition: number): Stored {

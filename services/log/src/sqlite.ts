@@ -164,6 +164,7 @@ class SqliteStore implements Store {
   readonly #newest: StatementSync
   readonly #topic: StatementSync
   readonly #oldest: StatementSync
+  readonly #lowestCommit: StatementSync
   readonly #expired: StatementSync
   readonly #sweeps = new Sweeps()
 
@@ -181,6 +182,7 @@ class SqliteStore implements Store {
     this.#newest = db.prepare("SELECT offset, timestamp FROM records WHERE topic_id = ? AND partition = ? ORDER BY offset DESC LIMIT 1")
     this.#topic = db.prepare("SELECT id, name, partitions, cleanup, config FROM topics WHERE name = ?")
     this.#oldest = db.prepare("SELECT offset, timestamp FROM records WHERE topic_id = ? AND partition = ? ORDER BY offset LIMIT 1")
+    this.#lowestCommit = db.prepare("SELECT min(offset) AS offset FROM commits WHERE topic_id = ? AND partition = ?")
     // Timestamps never go backwards in a partition, so what has expired is a stretch at its beginning.
     this.#expired = db.prepare(
       `DELETE FROM records WHERE topic_id = ?1 AND partition = ?2 AND offset <= (
@@ -303,7 +305,10 @@ class SqliteStore implements Store {
       for (const [partition, stored] of partitions.entries()) {
         if (swept.count === sweptMax) return swept
         if (stored.end < 2 || stored.oldest >= before) continue
-        swept.count += Number(this.#expired.run(id, partition, stored.end - 1, sweptMax - swept.count, before).changes)
+        // A laptop may sleep longer than any retention: what a group has not dealt with yet stays.
+        const dealtWith = (this.#lowestCommit.get(id, partition) as Row)["offset"] as number | null
+        const end = Math.min(stored.end - 1, dealtWith ?? stored.end)
+        swept.count += Number(this.#expired.run(id, partition, end, sweptMax - swept.count, before).changes)
         const oldest = this.#oldest.get(id, partition) as Row | undefined
         swept.oldest.set(stored, (oldest?.["timestamp"] as number | undefined) ?? now)
       }

@@ -107,6 +107,21 @@ for (const [kind, open] of Object.entries(places)) {
       ])
     })
 
+    it("keeps what a group has not dealt with yet, however old it is", async (t) => {
+      const place = await begin(t)
+      await say(place.log, "short", 5)
+      const following = await place.log.follow({ group: "g", instance: "one", topics: ["short"], records: () => undefined })
+      await following.commit([{ topic: "short", partition: 0, offset: 2, note: "" }])
+      await following.stop()
+      t.mock.timers.tick(dayMs)
+      await say(place.log, "long")
+      assert.deepEqual(await standing(place.log, "short"), [2, 3, 4])
+      await place.reopen()
+      t.mock.timers.tick(dayMs)
+      await say(place.log, "long")
+      assert.deepEqual(await standing(place.log, "short"), [2, 3, 4])
+    })
+
     it("takes a thousand at a time and goes on with the next append, over all partitions", async (t) => {
       const place = await begin(t)
       await say(place.log, "short", 1500)
