@@ -61,7 +61,7 @@ describe("generated files", () => {
   })
 })
 
-/** Reads for those who call it, and says what they save; it may not import a loop, so its contract stands here. */
+/** What `services/gateway/src/contract.ts` says, as data: this workspace does not depend on that one. */
 const gateway: Contract = {
   reads: ["sessions", "deltas", "agents", "keys"],
   says: ["agent.saved", "environment.saved"],
