@@ -100,14 +100,16 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     await stopFollowing()
     throw error
   }
+  const stop = async (): Promise<void> => {
+    streams.close()
+    await server.stop()
+    await stopFollowing()
+  }
+  let stopped: Promise<void> | undefined
   return {
     url: server.url,
     port: server.port,
     ready: () => projection.ready() && directory.ready(),
-    stop: async () => {
-      streams.close()
-      await server.stop()
-      await stopFollowing()
-    },
+    stop: () => (stopped ??= stop()),
   }
 }

@@ -120,6 +120,14 @@ describe("a retry of the SDK", () => {
     assert.equal(await saves(world), 1)
   })
 
+  it("is one of several that look for the first try at once, and find none", async (t) => {
+    const world = await stage(t)
+    const opened = await world.open()
+    const answers = await Promise.all(Array.from({ length: 8 }, () => create(opened, retry)))
+    assert.equal(new Set(answers.map(({ body }) => body.id)).size, 1)
+    assert.equal(await saves(world), 1)
+  })
+
   for (const fate of ["landed", "lost", "late"] as const) {
     it(`makes one agent of a save whose acknowledgement was lost and which was ${fate}`, async (t) => {
       const world = await stage(t)

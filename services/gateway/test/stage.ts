@@ -5,7 +5,7 @@ import Anthropic from "@anthropic-ai/sdk"
 import { type KeySaved, topicNames } from "@reins/events"
 import { Codec } from "@reins/log/codec"
 import { MemoryBroker, type MemoryLog } from "@reins/log/memory"
-import { Metrics, readConfig, topicSettings } from "@reins/runtime"
+import { type Config, Metrics, readConfig, topicSettings } from "@reins/runtime"
 import { pino } from "pino"
 import { type Gateway, type GatewayOptions, startGateway } from "../src/index.ts"
 
@@ -26,6 +26,7 @@ export interface Stage {
 export interface Opened extends Gateway {
   readonly log: MemoryLog
   readonly metrics: Metrics
+  readonly config: Config
   /** The unmodified SDK against it. */
   client(options?: ConstructorParameters<typeof Anthropic>[0]): Anthropic
 }
@@ -64,10 +65,11 @@ export async function stage(t: TestContext): Promise<Stage> {
     open: async (options = {}) => {
       const log = broker.connect()
       const metrics = new Metrics("test")
+      const config = readConfig({ REINS_TOPIC_PREFIX: "t", REINS_PARTITIONS: "2" })
       const gateway = await startGateway({
         log,
         codec,
-        config: readConfig({ REINS_TOPIC_PREFIX: "t", REINS_PARTITIONS: "2" }),
+        config,
         metrics,
         logger: pino({ level: "silent" }),
         instance: `gateway-${opened++}`,
@@ -82,6 +84,7 @@ export async function stage(t: TestContext): Promise<Stage> {
         ...gateway,
         log,
         metrics,
+        config,
         client: (given = {}) => new Anthropic({ baseURL: gateway.url, apiKey: "any", maxRetries: 0, ...given }),
       }
     },
