@@ -81,3 +81,73 @@ export const guarantees: readonly Guarantee[] = [
     provedBy: [{ file: "test/e2e/python-worker.test.ts", title: "a plain Python program serves a backend" }],
   },
 ]
+
+/** Where Reins answers otherwise than the hosted Managed Agents API, and the test that holds it to that. */
+export interface Difference {
+  readonly id: string
+  readonly hosted: string
+  readonly here: string
+  readonly provedBy: readonly { readonly file: string; readonly title: string }[]
+}
+
+const apiEvents = "schemas/session/test/api-events.test.ts"
+
+export const differences: readonly Difference[] = [
+  {
+    id: "D1",
+    hosted: "Agents may use agent_toolset_20260401, remote MCP servers, skills, other agents and the policy auto.",
+    here: "They are refused with a sentence (400). A toolset's MCP server is a backend of this installation: reins:<backend>.",
+    provedBy: [{ file: "test/sdk/story-agents.ts", title: "what an agent may not be is refused with a sentence" }],
+  },
+  {
+    id: "D2",
+    hosted: "Sessions may have resources, vaults and a budget.",
+    here: "They are refused (400). A session's own limits show as budget_reached, with a session.error that says which.",
+    provedBy: [{ file: "test/sdk/story-sessions.ts", title: "what a session may not begin with is refused, and leaves no session behind" }],
+  },
+  {
+    id: "D3",
+    hosted: "A stream cannot be resumed.",
+    here: "Every frame has its place in the log as its id, and Last-Event-ID goes on behind it.",
+    provedBy: [
+      {
+        file: "test/sdk/story-wire.ts",
+        title: "every frame names its event and its place, and a stream goes on behind the last place seen",
+      },
+    ],
+  },
+  {
+    id: "D4",
+    hosted: "A create or a send that is tried again after a lost response is done twice.",
+    here: "The SDK's own retries are recognised, and Idempotency-Key is taken.",
+    provedBy: [
+      { file: "test/sdk/story-wire.ts", title: "a retry of a request whose answer was lost has no second effect; a repetition has" },
+    ],
+  },
+  {
+    id: "D5",
+    hosted: "When retries are exhausted, messages that wait are dropped.",
+    here: "They are kept and begin the next turn; the session says idle (retries_exhausted), then running.",
+    provedBy: [{ file: apiEvents, title: "keep what waits when retries are exhausted, and goes on with it" }],
+  },
+  {
+    id: "D6",
+    hosted: "A session that cannot go on is terminated.",
+    here: "It is parked for a person: it shows as idle with retries_exhausted and a session.error, and can be resumed (reins sessions resume).",
+    provedBy: [{ file: apiEvents, title: "show a parked session as idle with an error" }],
+  },
+  {
+    id: "D7",
+    hosted: "The status on the resource may lag behind the idle event.",
+    here: "Who hears idle can archive or delete at once: the read model is written before the event is told, and reads wait for the log's end.",
+    provedBy: [
+      { file: "test/sdk/story-turns.ts", title: "a turn is told on the stream in its order, and the resource agrees with its last word" },
+    ],
+  },
+  {
+    id: "D8",
+    hosted: "Cache writes are counted by their lifetime.",
+    here: "They are counted as five-minute writes, since the log does not tell them apart.",
+    provedBy: [{ file: apiEvents, title: "count tokens over all turns, cache writes as those of five minutes" }],
+  },
+]

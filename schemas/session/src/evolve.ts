@@ -52,6 +52,8 @@ export function evolve(session: Session, event: SessionEvent, at: Position): Ste
     case "ended":
       return fromEnded(session, event, at)
     case "deleted":
+      // Nothing changes any more, but a command that was answered is answered for ever.
+      if (event.type === "command.rejected") return accept({ ...session, commands: hear(session.commands, event.commandId) })
       return refuse(session, event)
     case "parked":
       return fromParked(session, event, at)

@@ -122,6 +122,39 @@ describe("the events of the API", () => {
     ])
   })
 
+  it("keep what waits when retries are exhausted, and goes on with it", () => {
+    const story = new Story().started().requested().message("More.").modelFailed({ retryable: true }).idled("retries_exhausted")
+    const { events } = shown(story.records, story.sessionId)
+    assert.deepEqual(typesOf(story).slice(-6), ["session.error", ...idle, ...running])
+    assert.deepEqual(events.at(-3)?.["stop_reason"], { type: "retries_exhausted" })
+    story.requested()
+    assert.deepEqual(typesOf(story).slice(-2), ["user.message", "span.model_request_start"])
+  })
+
+  it("show a parked session as idle with an error, and as running once it is resumed", () => {
+    const story = new Story().started().requested().parked()
+    assert.deepEqual(typesOf(story).slice(-4), ["session.error", ...idle])
+    assert.equal(apiStatus(story.session), "idle")
+    story.resumed()
+    assert.deepEqual(typesOf(story).slice(-2), running)
+  })
+
+  it("count tokens over all turns, cache writes as those of five minutes", () => {
+    const usage = { inputTokens: 10, outputTokens: 3, cacheReadTokens: 2, cacheWriteTokens: 5 }
+    const story = new Story()
+      .started()
+      .requested()
+      .responded([text("Hello.")], { usage })
+      .idled()
+    const told = shown(story.records, story.sessionId).events.find(({ type }) => type === "session.usage")
+    assert.deepEqual(told?.["usage"], {
+      input_tokens: 10,
+      output_tokens: 3,
+      cache_read_input_tokens: 2,
+      cache_creation: { ephemeral_5m_input_tokens: 5, ephemeral_1h_input_tokens: 0 },
+    })
+  })
+
   const keepsTheRules = (records: readonly Told<SessionEvent>[], sessionId: string): void => {
     const { events, sessions } = shown(records, sessionId)
     const accepted = records.filter(({ verdict }) => verdict === "accepted").map(({ event }) => event.eventId)
@@ -141,12 +174,12 @@ describe("the events of the API", () => {
       assert.equal(events[index - 1]?.type, "session.usage")
       assert.equal(events[index - 2]?.type, "session.thread_status_idle")
       const next = events[index + 1]?.type
-      // What a session was doing when it was parked is closed when it ends.
+      // A person may say what became of a call whose outcome nobody knew. What a session did when it was parked is closed when it ends.
       const closes = sessions[index]?.phase === "parked"
       assert.ok(
         closes ||
           next === undefined ||
-          /^(user\.|session\.(status_running|updated|status_terminated|thread_status_|deleted|error))/.test(next),
+          /^(user\.|agent\.(mcp_)?tool_result|session\.(status_running|updated|status_terminated|thread_status_|deleted|error))/.test(next),
         `${next} follows an idle`,
       )
     }

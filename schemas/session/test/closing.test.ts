@@ -240,8 +240,13 @@ describe("a deletion", () => {
     }
     assert.equal(story.tell({ ...deletion, command: { partition: 1, offset: 0 } }).verdict, "duplicate")
     for (const { type } of sessionFacts) {
+      if (type === "command.rejected") continue
       const { session, verdict } = evolve(gone, fact(type, { commandId: `late-${type}` }), at)
       assert.deepEqual([session === gone, verdict === "accepted"], [true, false], type)
     }
+    // That a command was refused is remembered here too: else it would be refused again with every replay.
+    const { session, verdict } = evolve(gone, fact("command.rejected", { commandId: "late" }), at)
+    assert.equal(verdict, "accepted")
+    assert.ok(session.phase === "deleted" && session.commands.recent.includes("late"))
   })
 })

@@ -107,7 +107,7 @@ describe("the fold of sessions", () => {
       "duplicate approval.given",
       "duplicate result.received",
       "duplicate session.deleted",
-      "superseded command.rejected",
+      "duplicate command.rejected",
     ])
       assert.ok(verdicts.has(wanted), `no record was ${wanted}`)
   })
