@@ -41,6 +41,11 @@ const mayImport: Readonly<Record<Tag, readonly Tag[]>> = {
 const processFiles = ["contract.ts", "decide.ts", "service.ts", "config.ts", "main.ts"]
 /** Carries the tag, so that nothing may lean on it, but it is the provider's side of the wire and not a listener of the log. */
 const notListening = ["services/simulated-model"]
+/** Processes of another kind. The gateway acts on requests and not on records: it decides nothing. */
+const filesOf: Readonly<Record<string, readonly string[]>> = {
+  ...Object.fromEntries(notListening.map((folder) => [folder, []])),
+  "services/gateway": ["contract.ts", "config.ts", "gateway.ts", "main.ts"],
+}
 /** A tool worker's contract and decisions are the worker kit's; its own part is what it performs. */
 const workerFiles = ["perform.ts", "service.ts", "config.ts", "main.ts"]
 
@@ -97,8 +102,7 @@ test("kafkajs has one home among the services", () => {
 test("every service says what it hears and says, and is made of the same files", () => {
   const missing: string[] = []
   for (const { folder, tag } of services) {
-    const wanted =
-      tag !== "process" || notListening.includes(folder) ? [] : folder.startsWith("services/tool-workers/") ? workerFiles : processFiles
+    const wanted = tag !== "process" ? [] : (filesOf[folder] ?? (folder.startsWith("services/tool-workers/") ? workerFiles : processFiles))
     for (const file of ["README.md", ...wanted.map((name) => `src/${name}`)]) {
       if (!files.includes(`${folder}/${file}`)) missing.push(`${folder}/${file}`)
     }
@@ -189,7 +193,7 @@ test("an installation depends on no host, and every version is exact", () => {
     const manifest = JSON.parse(read(file)) as Record<string, Record<string, string> | undefined>
     for (const kind of ["dependencies", "devDependencies", "optionalDependencies"]) {
       for (const [name, version] of Object.entries(manifest[kind] ?? {})) {
-        assert.match(version, name.startsWith("@reins/") ? /^\*$/ : /^\d+\.\d+\.\d+(-[\w.]+)?$/, `${file}: ${name}`)
+        assert.match(version, name.startsWith("@reins/") ? /^\*$/ : /^(npm:@?[\w/-]+@)?\d+\.\d+\.\d+(-[\w.]+)?$/, `${file}: ${name}`)
       }
     }
   }
