@@ -1,6 +1,7 @@
 import assert from "node:assert/strict"
 import { describe, it } from "node:test"
 import type { BetaManagedAgentsAgent } from "@anthropic-ai/sdk/resources/beta/agents/agents"
+import type { Log } from "@reins/log"
 import { type ErrorBody, type Opened, type Stage, stage } from "./stage.ts"
 
 interface Answer {
@@ -25,6 +26,21 @@ async function count(opened: Opened): Promise<number> {
 /** How many saves stand in the log, whatever became of them. */
 async function saves({ admin }: Stage): Promise<number> {
   return (await admin.bounds("t.agents"))[0]?.end ?? 0
+}
+
+/** The same log, whose answers take a while: requests that come meanwhile all wait for it. */
+function farAway(log: Log): Log {
+  return new Proxy(log, {
+    get: (target, name: keyof Log) => {
+      if (name === "bounds")
+        return async (topic: string) => {
+          await new Promise((resolve) => setTimeout(resolve, 300))
+          return await target.bounds(topic)
+        }
+      const value = target[name]
+      return typeof value === "function" ? value.bind(target) : value
+    },
+  })
 }
 
 const retry = { "x-stainless-retry-count": "1" }
@@ -122,9 +138,13 @@ describe("a retry of the SDK", () => {
 
   it("is one of several that look for the first try at once, and find none", async (t) => {
     const world = await stage(t)
-    const opened = await world.open()
+    const opened = await world.open({ log: farAway(world.broker.connect()) })
+    // All of them wait for the question that follows this one's.
+    const before = fetch(`${opened.url}/v1/agents`)
+    await new Promise((resolve) => setTimeout(resolve, 50))
     const answers = await Promise.all(Array.from({ length: 8 }, () => create(opened, retry)))
     assert.equal(new Set(answers.map(({ body }) => body.id)).size, 1)
+    assert.equal((await before).status, 200)
     assert.equal(await saves(world), 1)
   })
 
