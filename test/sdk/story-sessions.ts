@@ -167,9 +167,7 @@ export function sessionSteps(teller: Teller): readonly Step[] {
         await watch.idle("end_turn")
         const deleted = await teller.answer("sessions.delete", "BetaManagedAgentsDeletedSession", () => sessions.delete(session.id))
         assert.equal(deleted.id, session.id)
-        await watch.next("session.deleted")
-        await watch.ended()
-        assert.equal(watch.heard.at(-1)?.type, "session.deleted")
+        await watch.deleted()
         await watch.close({ deleted: true })
         const gone: readonly (readonly [name: string, make: () => PromiseLike<unknown>])[] = [
           ["sessions.retrieve", () => sessions.retrieve(session.id)],

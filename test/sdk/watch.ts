@@ -8,8 +8,8 @@ import type {
   EventStreamParams,
 } from "@anthropic-ai/sdk/resources/beta/sessions"
 import { type HeardEvent, orderingProblems, previewProblems } from "./ordering.ts"
-import { expectExactShape } from "./shapes.ts"
-import type { Teller } from "./teller.ts"
+import { expectExactShape, ShapeError } from "./shapes.ts"
+import { Teller } from "./teller.ts"
 
 export type StreamEvent = BetaManagedAgentsStreamSessionEvents
 type Persisted = BetaManagedAgentsSessionEvent
@@ -22,6 +22,8 @@ interface SseStream extends AsyncIterable<StreamEvent> {
 
 export class Watch {
   readonly #teller: Teller
+  /** For what happens in the background: a harness is asked between the calls of the story, and never twice at once. */
+  readonly #aside: Teller
   readonly #sessionId: string
   readonly #deltas: NonNullable<EventStreamParams["event_deltas"]>
   /** The frames of each connection, as they came. */
@@ -36,11 +38,15 @@ export class Watch {
   #failure: unknown = null
   #loop: Promise<void> = Promise.resolve()
   #wake: () => void = () => undefined
+  /** The session was deleted while no stream was open, so that its last event was heard by nobody. */
+  gone = false
   /** How often the stream broke off. */
   reconnects = 0
 
   private constructor(teller: Teller, sessionId: string, deltas: NonNullable<EventStreamParams["event_deltas"]>) {
+    const { between: _, ...context } = teller.context
     this.#teller = teller
+    this.#aside = new Teller(teller.client, context)
     this.#sessionId = sessionId
     this.#deltas = deltas
   }
@@ -48,7 +54,7 @@ export class Watch {
   /** Resolves when the stream is open: what happens from now on is heard. */
   static async open(teller: Teller, sessionId: string, deltas: NonNullable<EventStreamParams["event_deltas"]> = []): Promise<Watch> {
     const watch = new Watch(teller, sessionId, deltas)
-    const stream = await watch.#connect()
+    const stream = await watch.#connect(teller)
     watch.#before = new Set((await teller.history(sessionId)).map(({ id }) => id))
     watch.#loop = watch.#follow(stream)
     return watch
@@ -62,9 +68,9 @@ export class Watch {
     return this.#connections.flat()
   }
 
-  async #connect(): Promise<SseStream> {
-    const { client } = this.#teller
-    const stream = await this.#teller.call("sessions.events.stream", () =>
+  async #connect(teller: Teller): Promise<SseStream> {
+    const { client } = teller
+    const stream = await teller.call("sessions.events.stream", () =>
       client.beta.sessions.events.stream(this.#sessionId, this.#deltas.length === 0 ? {} : { event_deltas: this.#deltas }),
     )
     this.#controller = stream.controller
@@ -80,16 +86,44 @@ export class Watch {
         if (this.#stopped || this.#heard.at(-1)?.type === "session.deleted") return
         this.reconnects += 1
         assert.ok(this.reconnects < 200, `the stream breaks off again and again: ${String(broken)}`)
-        await new Promise((resolve) => setTimeout(resolve, 50))
-        stream = await this.#connect()
-        for (const event of await this.#teller.history(this.#sessionId))
-          if (!this.#before.has(event.id) && !this.#teller.sdk.droppedFromStreams.includes(event.type)) this.#take(event)
+        const next = await this.#reconnect()
+        if (next === null) return
+        stream = next
       }
     } catch (error) {
       if (!this.#stopped) this.#failure = error
     } finally {
       this.#stopped = true
       this.#wake()
+    }
+  }
+
+  /** Another stream, and what was missed between the two; null where the session has gone meanwhile. */
+  async #reconnect(): Promise<SseStream | null> {
+    const end = performance.now() + this.#teller.patienceMs
+    for (;;) {
+      await new Promise((resolve) => setTimeout(resolve, 50))
+      if (this.#stopped) return null
+      try {
+        const stream = await this.#connect(this.#aside)
+        for (const event of await this.#aside.history(this.#sessionId))
+          if (!this.#before.has(event.id) && !this.#teller.sdk.droppedFromStreams.includes(event.type)) this.#take(event)
+        return stream
+      } catch (error) {
+        if (error instanceof this.#teller.sdk.errors.notFound) {
+          this.gone = true
+          return null
+        }
+        // Whoever is being restarted does not answer yet.
+        const { status, cause } = error as { readonly status?: number; readonly cause?: unknown }
+        if (
+          error instanceof assert.AssertionError ||
+          cause instanceof ShapeError ||
+          (status !== undefined && status < 500) ||
+          performance.now() > end
+        )
+          throw error
+      }
     }
   }
 
@@ -103,7 +137,7 @@ export class Watch {
       }
       return null
     } catch (error) {
-      if (error instanceof assert.AssertionError || (error instanceof Error && error.name === "ShapeError")) throw error
+      if (error instanceof assert.AssertionError || error instanceof ShapeError) throw error
       return error
     }
   }
@@ -183,10 +217,11 @@ export class Watch {
     return this.#heard.map((event) => `  ${JSON.stringify(event).slice(0, 300)}`).join("\n")
   }
 
-  /** Resolves when the server has ended the stream, as it does behind `session.deleted`. */
-  async ended(): Promise<void> {
+  /** Resolves when the session has said that it is deleted, as its last word, and the server has ended the stream. */
+  async deleted(): Promise<void> {
     await this.#wait("the end of the stream", () => (this.#stopped ? true : null))
     if (this.#failure !== null) throw this.#failure
+    if (!this.gone) assert.equal(this.#heard.at(-1)?.type, "session.deleted")
   }
 
   /** Lets go of the stream, and asks nothing of what was heard. */
