@@ -1,4 +1,5 @@
 import assert from "node:assert/strict"
+import { request } from "node:http"
 import { describe, it } from "node:test"
 import { type ErrorBody, type Opened, refused, stage } from "./stage.ts"
 
@@ -85,6 +86,33 @@ describe("API keys", () => {
     await theirs.beta.environments.create({ name: "prod" })
     assert.deepEqual(await ours.beta.agents.retrieve(agent.id), agent)
     assert.deepEqual(await ours.beta.environments.retrieve(environment.id), environment)
+  })
+
+  it("are not asked for by a gateway that is called by a name of this machine, and no other name gets in without", async (t) => {
+    const world = await stage(t)
+    const [open, keyed] = [await world.open(), await world.open({ access: "keys" })]
+    const called = async (gateway: Opened, host: string, key = "any"): Promise<number | undefined> => {
+      const { promise, resolve, reject } = Promise.withResolvers<number | undefined>()
+      const sent = request(`${gateway.url}/v1/agents`, { headers: { host, "x-api-key": key } }, (response) => {
+        response.resume()
+        resolve(response.statusCode)
+      })
+      sent.once("error", reject)
+      sent.end()
+      return await promise
+    }
+    for (const host of ["localhost", "LOCALHOST:80", "127.0.0.1", "127.0.0.1:8080", "[::1]", "[::1]:8080"])
+      assert.equal(await called(open, host), 200, host)
+    for (const host of [
+      "attacker.example",
+      "attacker.example:80",
+      "127.0.0.1.attacker.example",
+      "localhost.attacker.example",
+      "10.0.0.1",
+      "[::2]",
+    ])
+      assert.equal(await called(open, host), 403, host)
+    assert.equal(await called(keyed, "gateway.example", await world.key("acme", "one")), 200)
   })
 
   it("are not asked for where the gateway is open: whoever reaches it is the default tenant", async (t) => {
