@@ -6,6 +6,7 @@ import Anthropic from "@anthropic-ai/sdk"
 import { loadOlderSdk } from "../sdk/older.ts"
 import { story } from "../sdk/story.ts"
 import { ApiWorld, ordersFile } from "./api-world.ts"
+import { until } from "./harness.ts"
 import { pythonWith } from "./python.ts"
 
 // The whole story of tier 1, told to `reins dev` over a real socket by the SDKs as npm and PyPI have them.
@@ -39,6 +40,24 @@ describe("the API, embedded", () => {
       )
     }
   })
+
+  it("goes on with the trace of its caller, in every record that follows", { timeout: stepTimeoutMs }, () =>
+    world.bench.telling(async () => {
+      const client = world.client()
+      const agent = await client.beta.agents.create({ name: "traced", model: "claude-sonnet-5-5" })
+      const environment = await client.beta.environments.create({ name: "traced" })
+      const traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+      const initial = [{ type: "user.message" as const, content: [{ type: "text" as const, text: "Hello." }] }]
+      const params = { agent: agent.id, environment_id: environment.id, initial_events: initial }
+      const session = await client.beta.sessions.create(params, { headers: { traceparent } })
+      const records = await until(async () => {
+        const all = await world.records(session.id)
+        return all.some(({ type }) => type === "session.idled") ? all : null
+      }, "the session rests")
+      assert.ok(records.length > 3)
+      for (const { type, value } of records) assert.equal(value["traceparent"], traceparent, type)
+    }),
+  )
 
   it("by the SDK for Python: agent, session, stream, custom tool, confirmation, list, archive, delete", {
     timeout: stepTimeoutMs,

@@ -4,7 +4,7 @@ import process from "node:process"
 import { fileURLToPath } from "node:url"
 import Anthropic from "@anthropic-ai/sdk"
 import type { OrdersLine } from "../sdk/orders.ts"
-import { Bench, type Environment, linesOf, type Started, until } from "./harness.ts"
+import { Bench, type Environment, linesOf, recordsOf, type Started, until } from "./harness.ts"
 
 const storyModel = fileURLToPath(new URL("../sdk/story-model.ts", import.meta.url))
 /** The backend `orders` of the story, as a worker file. */
@@ -107,6 +107,11 @@ export class ApiWorld {
 
   client(options: { readonly maxRetries?: number } = {}): Anthropic {
     return new Anthropic({ apiKey: "any", baseURL: this.url, ...options })
+  }
+
+  /** Every record of a session, as `reins events` reads them beside whoever writes. */
+  async records(sessionId: string): Promise<ReturnType<typeof recordsOf>> {
+    return recordsOf((await this.bench.run(["events", sessionId, "--jsonl"], this.#env)).stdout)
   }
 
   effects(): readonly OrdersLine[] {

@@ -34,9 +34,9 @@ export class Commands {
 
   /**
    * Publishes these, in their order, and resolves with what each came to. Throws 503 where the log cannot be reached or nobody answers in
-   * time: whether they were heard is then not known, and a retry of the same request finds out.
+   * time: whether they were heard is then not known, and a retry of the same request finds out. The caller's trace goes on in what follows.
    */
-  async send(commands: readonly Command[]): Promise<readonly Answer[]> {
+  async send(commands: readonly Command[], traceparent?: string): Promise<readonly Answer[]> {
     const { log, topic, partitions, projection, answerTimeoutMs } = this.#options
     const signal = AbortSignal.timeout(answerTimeoutMs)
     const answered = commands.map(({ commandId }) => projection.answered(commandId, signal))
@@ -47,7 +47,12 @@ export class Commands {
         partition: partitionOf(command.sessionId, partitions),
         key: () => command.sessionId,
         value: Buffer.from(JSON.stringify(command)),
-        headers: { type: command.type, session: command.sessionId, command: command.commandId },
+        headers: {
+          type: command.type,
+          session: command.sessionId,
+          command: command.commandId,
+          ...(traceparent === undefined ? {} : { traceparent }),
+        },
         certainty: "once",
       }),
     )

@@ -92,8 +92,8 @@ export function sessionRoutes({ gateway, projection, commands, streams }: Sessio
     if (session === null) throw notFound("session")
     return sessionResource(session, gateway.now())
   }
-  const send = async (sent: readonly Command[]): Promise<void> => {
-    for (const answer of await commands.send(sent)) if ("code" in answer) throw refused(answer)
+  const send = async (c: Ctx, sent: readonly Command[]): Promise<void> => {
+    for (const answer of await commands.send(sent, c.req.header("traceparent"))) if ("code" in answer) throw refused(answer)
   }
   const idempotent = <T>(c: Ctx, run: (requestId: string) => Promise<T>): Promise<T> =>
     once(gateway, c, {
@@ -119,7 +119,7 @@ export function sessionRoutes({ gateway, projection, commands, streams }: Sessio
       const id = sessionIdOf(requestId)
       const [first, ...others] = initial
       const ids = (index: number): { commandId: string; sessionId: string } => ({ commandId: `${requestId}.${index}`, sessionId: id })
-      await send([
+      await send(c, [
         {
           type: "session.start",
           ...ids(0),
@@ -206,7 +206,9 @@ export function sessionRoutes({ gateway, projection, commands, streams }: Sessio
     }
     if (Object.keys(changes).length > 0)
       await idempotent(c, async (requestId) => {
-        await send([{ type: "session.update", commandId: `${requestId}.0`, sessionId, changes, ...(agent === undefined ? {} : { agent }) }])
+        await send(c, [
+          { type: "session.update", commandId: `${requestId}.0`, sessionId, changes, ...(agent === undefined ? {} : { agent }) },
+        ])
       })
     return c.json(shown(c, sessionId))
   })
@@ -215,14 +217,14 @@ export function sessionRoutes({ gateway, projection, commands, streams }: Sessio
     await current()
     const { session } = found(c)
     if (session.phase !== "ended" || session.archivedAt === undefined)
-      await idempotent(c, (requestId) => send([{ type: "session.archive", commandId: `${requestId}.0`, sessionId: session.sessionId }]))
+      await idempotent(c, (requestId) => send(c, [{ type: "session.archive", commandId: `${requestId}.0`, sessionId: session.sessionId }]))
     return c.json(shown(c, session.sessionId))
   })
 
   app.delete("/:session", async (c) => {
     await current()
     const { sessionId } = found(c).session
-    await idempotent(c, (requestId) => send([{ type: "session.delete", commandId: `${requestId}.0`, sessionId }]))
+    await idempotent(c, (requestId) => send(c, [{ type: "session.delete", commandId: `${requestId}.0`, sessionId }]))
     const deleted: BetaManagedAgentsDeletedSession = { id: sessionId, type: "session_deleted" }
     return c.json(deleted)
   })
@@ -237,7 +239,7 @@ export function sessionRoutes({ gateway, projection, commands, streams }: Sessio
     await current()
     const session = found(c)
     const data = await idempotent(c, (requestId) =>
-      sendEvents(events, requestId, session, { projection, commands, now: () => gateway.now() }),
+      sendEvents(events, requestId, session, { projection, commands, now: () => gateway.now(), traceparent: c.req.header("traceparent") }),
     )
     return c.json({ data })
   })

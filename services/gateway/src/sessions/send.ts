@@ -34,11 +34,16 @@ export async function sendEvents(
   events: readonly ClientEvent[],
   requestId: string,
   projected: ProjectedSession,
-  context: { readonly projection: Projection; readonly commands: Commands; readonly now: () => number },
+  context: {
+    readonly projection: Projection
+    readonly commands: Commands
+    readonly now: () => number
+    readonly traceparent: string | undefined
+  },
 ): Promise<Sent[]> {
   const planned = plan(events, requestId, projected, context.projection)
   const commands = planned.flatMap(({ command }) => (command === null ? [] : [command]))
-  const answers = await context.commands.send(commands)
+  const answers = await context.commands.send(commands, context.traceparent)
   const byId = new Map<string, Answer>(commands.map((command, index) => [command.commandId, answers[index] as Answer]))
   const said: Sent[] = []
   for (const [index, { event, command }] of planned.entries()) {
