@@ -55,7 +55,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     answerTimeoutMs: limits.answerTimeoutMs,
     failed,
   })
-  const streams = new Streams()
+  const streams = new Streams({ open: (count) => metrics.sseClients.set(count), evicted: () => metrics.sseEvicted.inc() })
   const commands = new Commands({
     log,
     topic: topics.commands,

@@ -60,6 +60,16 @@ export class Metrics {
     buckets: [0.01, 0.05, 0.1, 0.5, 1, 2, 5, 10, 30, 60],
     registers: [this.registry],
   })
+  readonly sseClients: Gauge = new Gauge({
+    name: "reins_sse_clients",
+    help: "Open streams of events.",
+    registers: [this.registry],
+  })
+  readonly sseEvicted: Counter = new Counter({
+    name: "reins_sse_evicted_total",
+    help: "Streams that were ended because their client read too slowly.",
+    registers: [this.registry],
+  })
   readonly httpSeconds: Histogram<"route" | "method" | "code"> = new Histogram({
     name: "reins_http_request_duration_seconds",
     help: "Time from a request to the head of its response.",

@@ -11,18 +11,14 @@ const unreadMaxBytes = 4 * 1024 * 1024
 export class Streams {
   readonly #open = new Set<Stream>()
   readonly #timer: NodeJS.Timeout
-  /** Clients that were let go because they read too slowly. */
-  evicted = 0
+  readonly #counted: { readonly open: (count: number) => void; readonly evicted: () => void }
 
-  constructor() {
+  constructor(counted: { readonly open: (count: number) => void; readonly evicted: () => void }) {
+    this.#counted = counted
     this.#timer = setInterval(() => {
       for (const stream of this.#open) stream.write(": keep-alive\n\n")
     }, keepAliveMs)
     this.#timer.unref()
-  }
-
-  get size(): number {
-    return this.#open.size
   }
 
   open(response: ServerResponse, headers: Readonly<Record<string, string>>, closed: () => void): Stream {
@@ -33,12 +29,12 @@ export class Streams {
       connection: "keep-alive",
       "x-accel-buffering": "no",
     })
-    const stream = new Stream(response, () => {
-      this.evicted++
-    })
+    const stream = new Stream(response, this.#counted.evicted)
     this.#open.add(stream)
+    this.#counted.open(this.#open.size)
     response.once("close", () => {
       this.#open.delete(stream)
+      this.#counted.open(this.#open.size)
       closed()
     })
     // Something has to leave now: a client may wait for the first byte before it lists.
