@@ -59,7 +59,7 @@ describe("exit codes of the command line", { timeout: 240_000 }, () => {
     await fails(["worker", bench.path("nowhere.ts")], 2, /Kafka/)
     await fails(["sessions", "list"], 2, /REINS_PARTITIONS/, { ...env, REINS_PARTITIONS: "many" })
     await fails(["sessions", "list"], 2, /SCHEMA_REGISTRY_URL/, { ...env, KAFKA_BROKERS: "127.0.0.1:1" })
-    await fails(["up", "gateway"], 2, /There is no service gateway. There are: intake/, {
+    await fails(["up", "doorway"], 2, /There is no service doorway. There are: intake/, {
       KAFKA_BROKERS: "127.0.0.1:1",
       SCHEMA_REGISTRY_URL: "http://127.0.0.1:1",
     })
@@ -78,13 +78,49 @@ describe("exit codes of the command line", { timeout: 240_000 }, () => {
     await fails(["replay", "sesn_none", "--check"], 3, /There is no session sesn_none/)
   })
 
-  it("5 for a folder that another process owns, naming it; reading goes on beside it", async () => {
-    const owner = await bench.reins(["dev"], env).ready()
-    await fails(["run", "Hello"], 5, new RegExp(`belongs to process ${owner.pid}`))
-    await fails(["dev"], 5, /REINS_DATA/)
-    assert.equal((await bench.run(["sessions", "show", sessionId], env)).code, 0)
-    owner.kill("SIGTERM")
-    assert.equal((await owner.ended).code, 0)
+  it("4 for a session that waits for a person, where there is no terminal to ask on: what waits, and the commands that answer it", async () => {
+    writeFileSync(
+      bench.path("asks.json"),
+      JSON.stringify({
+        name: "asks",
+        model: "claude-sonnet-5-5",
+        tools: [{ name: "echo", backend: "function", permission: "always_ask" }],
+      }),
+    )
+    const at = { ...env, REINS_DATA: bench.path("asking") }
+    const asks = ["--agent", bench.path("asks.json")]
+    const prompt = '[[call echo {"b":2,"a":"x"}]]'
+    const started = await fails(["run", prompt, ...asks, "--session", "sesn_asks", "--quiet"], 4, /sesn_asks waits for a person/, at)
+    const call = /reins sessions allow sesn_asks (\S+)\n/.exec(started.stderr)?.[1] as string
+    assert.ok(started.stderr.includes(`${call}  echo({"a":"x","b":2})`), "the canonical arguments, whole")
+    assert.ok(started.stderr.includes(`reins sessions deny sesn_asks ${call} --reason`))
+    const document = await fails(["run", prompt, ...asks, "--json"], 4, /waits for a person/, at)
+    assert.equal((JSON.parse(document.stdout) as { stopReason: string }).stopReason, "requires_action")
+    // What cannot be answered so says what can.
+    await fails(["sessions", "allow", "sesn_none"], 3, /There is no session sesn_none/, at)
+    await fails(["sessions", "allow", "sesn_asks", "toolu_none"], 3, new RegExp(`No call toolu_none waits.*${call}`), at)
+    await fails(["sessions", "result", "sesn_asks", "a text"], 2, /No call of the session sesn_asks waits for `result`/, at)
+    await fails(["sessions", "result", "sesn_asks", call, "@nowhere.txt"], 2, /cannot be read/, at)
+    await fails(["sessions", "send", "sesn_asks", "Hello?"], 4, /sesn_asks waits for a person/, at)
+    const denied = await bench.run(["sessions", "deny", "sesn_asks", "--reason", "not on a Friday"], at)
+    assert.equal(denied.code, 0, denied.stderr)
+    assert.match(denied.stdout, /approval\.given +deny .*: not on a Friday/)
+    await fails(["sessions", "allow", "sesn_asks", call], 3, /Nothing waits there/, at)
+  })
+
+  it("5 for a folder that another process owns and takes no commands for, naming it; reading goes on beside it", async () => {
+    const model = await startSimulatedModel({ script: () => hangs() })
+    try {
+      const owner = bench.reins(["run", "Hello"], { ...env, ANTHROPIC_BASE_URL: model.url, ANTHROPIC_API_KEY: "none" })
+      await until(() => owner.stdout.includes("model.requested"), "the owner's session runs")
+      await fails(["run", "Hello"], 5, new RegExp(`belongs to process ${owner.pid}`))
+      await fails(["dev"], 5, /REINS_DATA/)
+      assert.equal((await bench.run(["sessions", "show", sessionId], env)).code, 0)
+      owner.kill("SIGKILL")
+      await owner.ended
+    } finally {
+      await model.stop()
+    }
     assert.equal((await bench.run(["run", "Hello"], env)).code, 0)
   })
 

@@ -1,6 +1,6 @@
 import { exitCodeOf } from "@reins/runtime"
 
-/** Exit codes: 0 done, 1 failed, 2 bad usage, 3 not found, 5 cannot reach log or model, 6 check failed, 7 timed out, 130 interrupted. */
+/** Exit codes: 0 done, 1 failed, 2 bad usage, 3 not found, 4 waits for a person, 5 cannot reach log or model, 6 check failed, 7 timed out, 130 interrupted. */
 export class CliError extends Error {
   readonly exitCode: number
 

@@ -1,5 +1,8 @@
 import { version } from "@reins/runtime"
 import { Command } from "commander"
+import { allow, deny, result } from "./answer.ts"
+import { approvalsList } from "./approvals.ts"
+import { connect } from "./connect.ts"
 import { dlqList, dlqSettle, dlqShow } from "./dlq.ts"
 import { events } from "./events.ts"
 import { fail } from "./fail.ts"
@@ -46,13 +49,15 @@ program
   .argument("<file>")
   .option("--backend <name>", "the backend they serve; default: the file's base name")
   .action(worker)
-const sessions = program.command("sessions").description("what sessions there are")
+const sessions = program.command("sessions").description("what sessions there are, and what people say to them")
 sessions.command("list").option("--json").option("--status <status>").option("--agent <name>").action(list)
 sessions.command("show").argument("<session>").option("--json").action(show)
 for (const [name, type, what] of [
   ["interrupt", "session.interrupt", "stop the turn that runs"],
   ["end", "session.end", "end it for good"],
   ["resume", "session.resume", "let a parked session go on"],
+  ["archive", "session.archive", "close it for good and keep it for reading"],
+  ["delete", "session.delete", "delete it"],
 ] as const) {
   sessions.command(name).description(what).argument("<session>").option("--timeout <seconds>").option("--json").action(answered(type))
 }
@@ -65,6 +70,47 @@ sessions
   .option("--timeout <seconds>", "leave the session after so long (exit 7)")
   .option("--json", "end with the session as one JSON document on stdout")
   .action(send)
+sessions
+  .command("allow")
+  .description("let a held call run, once, with the arguments that are shown; the call may be left out where only one waits")
+  .argument("<session>")
+  .argument("[call]")
+  .option("--timeout <seconds>", "leave the session after so long (exit 7)")
+  .option("--json", "end with the session as one JSON document on stdout")
+  .action(allow)
+sessions
+  .command("deny")
+  .description("answer a held call in its place; the call may be left out where only one waits")
+  .argument("<session>")
+  .argument("[call]")
+  .option("--reason <text>", "what the model is told")
+  .option("--timeout <seconds>", "leave the session after so long (exit 7)")
+  .option("--json", "end with the session as one JSON document on stdout")
+  .action(deny)
+sessions
+  .command("result")
+  .description("give the result of a call that the client runs, or whose outcome nobody knows: [call] text, or [call] @file")
+  .argument("<session>")
+  .argument("<call-or-text>")
+  .argument("[text]")
+  .option("--error", "the call failed, and this says how")
+  .option("--timeout <seconds>", "leave the session after so long (exit 7)")
+  .option("--json", "end with the session as one JSON document on stdout")
+  .action(result)
+sessions
+  .command("connect")
+  .description("follow it live, say something, allow, deny, interrupt; leaving it does nothing to it")
+  .argument("<session>")
+  .option("--all", "from its beginning, not from now")
+  .option("--exit", "leave when the input is at its end and the session rests")
+  .option("--worker <file>", "serve the tools of this file too (embedded); NAME=FILE names the backend", several)
+  .action(connect)
+program
+  .command("approvals")
+  .description("the calls that wait for someone, in all sessions")
+  .command("list")
+  .option("--json")
+  .action(approvalsList)
 program
   .command("events")
   .description("every record of a session: where it stands, the fold's verdict, what it says")

@@ -1,32 +1,26 @@
 import { randomBytes } from "node:crypto"
-import { conversationMessages, isStarted, type Session, summarize } from "@reins/session"
+import { conversationMessages, isStarted, type Session, type SessionSummary, summarize } from "@reins/session"
 import pc from "picocolors"
+import { askAbout, isPersonHere, withPerson } from "./ask-person.ts"
 import { defaultAgent, readAgent } from "./default-agent.ts"
 import { CliError } from "./fail.ts"
-import {
-  type CommandGiven,
-  followCommand,
-  type Outcome,
-  openHarness,
-  type Shown,
-  type Until,
-  untilAnswered,
-  untilRest,
-} from "./follow-command.ts"
+import { followCommands, type Outcome, type Until, untilRest } from "./follow-command.ts"
+import { type CommandGiven, type Harness, openHarness, type Shown } from "./harness.ts"
 import { configured, iso } from "./open.ts"
 import { clean, textOf } from "./render.ts"
+import { nextCommands, waitingCalls } from "./waiting-calls.ts"
 
-interface Showing {
+export interface Showing {
   readonly json?: boolean
   readonly quiet?: boolean
+  /** Seconds. */
+  readonly timeout?: string
 }
 
 export interface RunOptions extends Showing {
   readonly agent?: string
   readonly worker?: readonly string[]
   readonly session?: string
-  /** Seconds. */
-  readonly timeout?: string
 }
 
 /** Starts a session with this prompt, shows it as it grows, ends with its outcome. */
@@ -44,24 +38,48 @@ export async function send(sessionId: string, text: string, options: RunOptions)
 
 /** Sends a command without content and waits for its answer. */
 export function answered(
-  type: "session.interrupt" | "session.end" | "session.resume",
+  type: "session.interrupt" | "session.end" | "session.resume" | "session.archive" | "session.delete",
 ): (sessionId: string, options: RunOptions) => Promise<void> {
-  return (sessionId, options) => command({ type, sessionId }, options, untilAnswered)
+  return (sessionId, options) => command({ type, sessionId }, options, () => ({ reason: type, exitCode: 0 }))
 }
 
-async function command(given: CommandGiven, options: RunOptions, until: Until): Promise<void> {
+function command(given: CommandGiven, options: RunOptions, until: Until): Promise<void> {
+  return commanding(options, async () => given, until)
+}
+
+/** Opens the log, publishes the command that `commandGiven` makes, shows what follows, and ends with its outcome. */
+export async function commanding(
+  options: RunOptions,
+  commandGiven: (harness: Harness, shown: Shown) => Promise<CommandGiven>,
+  until: Until = untilRest,
+): Promise<void> {
   const config = configured()
   const timeoutMs = options.timeout === undefined ? undefined : Number(options.timeout) * 1000
   if (timeoutMs !== undefined && !(timeoutMs > 0)) throw new CliError(2, `--timeout takes seconds; ${options.timeout} is none.`)
   const shown = showing(options)
   const harness = await openHarness(config, options.worker ?? [], shown)
   try {
-    const outcome = await followCommand(harness, config, given, shown, until, timeoutMs)
-    conclude(given.sessionId, outcome, options, shown)
-    process.exitCode = outcome.exitCode
+    let commands: readonly [CommandGiven, ...CommandGiven[]] = [await commandGiven(harness, shown)]
+    for (;;) {
+      const outcome = await followCommands(harness, config, commands, shown, until, timeoutMs)
+      const [first, ...others] = outcome.reason === "requires_action" ? await askedInPlace(outcome.session, options) : []
+      if (first !== undefined) {
+        commands = [first, ...others]
+        continue
+      }
+      conclude(commands[0].sessionId, outcome, options, shown)
+      process.exitCode = outcome.exitCode
+      return
+    }
   } finally {
     await harness.end()
   }
+}
+
+async function askedInPlace(session: Session, options: Showing): Promise<readonly CommandGiven[]> {
+  if (options.json === true || options.quiet === true || !isPersonHere()) return []
+  const say = (text: string): void => void process.stderr.write(`${text}\n`)
+  return await withPerson((ask) => askAbout(waitingCalls(session), ask, say))
 }
 
 function showing(options: Showing): Shown {
@@ -74,10 +92,15 @@ function showing(options: Showing): Shown {
 function conclude(sessionId: string, outcome: Outcome, options: Showing, shown: Shown): void {
   const summary = summarize(outcome.session, iso)
   if (options.json === true) {
-    process.stdout.write(`${JSON.stringify(summary ?? { sessionId, status: "rejected", ...outcome.rejected }, null, 2)}\n`)
-    return
-  }
-  if (summary === null) return
+    const document = summary ?? { sessionId, status: outcome.rejected === undefined ? outcome.reason : "rejected", ...outcome.rejected }
+    process.stdout.write(`${JSON.stringify(document, null, 2)}\n`)
+  } else if (summary !== null) printed(sessionId, outcome, summary, shown)
+  // Said in any case: without it nobody knows why the session stands still.
+  if (outcome.exitCode === 4)
+    process.stderr.write(`The session ${sessionId} waits for a person:\n${nextCommands(waitingCalls(outcome.session))}\n`)
+}
+
+function printed(sessionId: string, outcome: Outcome, summary: SessionSummary, shown: Shown): void {
   const answer = lastWords(outcome.session)
   if (answer !== "") shown.record(`\n${answer}`)
   const { turns, toolCalls, usage } = summary
@@ -89,7 +112,7 @@ function conclude(sessionId: string, outcome: Outcome, options: Showing, shown: 
 }
 
 /** What the model said last, in full. */
-function lastWords(session: Session): string {
+export function lastWords(session: Session): string {
   if (!isStarted(session)) return ""
   const last = conversationMessages(session.conversation).at(-1)
   return last?.role === "assistant" ? clean(textOf(JSON.stringify(last.content))).replaceAll(" ⏎ ", "\n") : ""

@@ -14,6 +14,7 @@ import type { GatewayContext } from "./http/context.ts"
 import { InFlight } from "./http/idempotency.ts"
 import { type HttpServer, listen } from "./http/server.ts"
 import { Projection } from "./projection/projection.ts"
+import { commandRoutes, OwnerRoutes } from "./reins/commands.ts"
 import { Commands } from "./sessions/commands.ts"
 import { sessionRoutes } from "./sessions/routes.ts"
 import { Streams } from "./sessions/stream.ts"
@@ -87,6 +88,9 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   app.route("/v1/agents", agentRoutes(context))
   app.route("/v1/environments", environmentRoutes(context))
   app.route("/v1/sessions", sessionRoutes({ gateway: context, projection, commands, streams }))
+  app.route("/reins/v1/commands", commandRoutes({ projection, commands }))
+  const owner = new OwnerRoutes({ commands, body: limits.body })
+  app.route("/reins/owner", owner.app)
 
   await Promise.all([projection.start(), directory.start()])
   const stopFollowing = async (): Promise<void> => {
@@ -106,6 +110,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     await stopFollowing()
   }
   let stopped: Promise<void> | undefined
+  if (log.kind === "sqlite") owner.announce(config.dataDir, server.url)
   return {
     url: server.url,
     port: server.port,

@@ -19,6 +19,7 @@ export {
   TopicMismatchError,
   type TopicSettings,
 } from "./log.ts"
+export { announceOwnerApi, type OwnerApi, readOwnerApi } from "./owner-api.ts"
 export { murmur2, partitionOf } from "./partition.ts"
 export { SchemaIncompatibleError, type SchemaRegistry } from "./registry/registry.ts"
 export { verifyTopic } from "./topic-settings.ts"

@@ -2,6 +2,7 @@ import { readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { DatabaseSync } from "node:sqlite"
 import { LogOwnedError } from "./log.ts"
+import { forgetOwnerApi } from "./owner-api.ts"
 
 const sqliteBusy = 5
 
@@ -30,9 +31,12 @@ export function takeOwnership(dir: string): OwnerLock {
     )
   }
   writeFileSync(pidFile, `${process.pid}\n`)
+  forgetOwnerApi(dir)
   return {
     release: () => {
-      if (lock.isOpen) lock.close()
+      if (!lock.isOpen) return
+      forgetOwnerApi(dir)
+      lock.close()
     },
   }
 }
