@@ -135,7 +135,10 @@ export function turnSteps(teller: Teller): readonly Step[] {
         const { session } = await teller.opened(ordersAgent)
         const plain = await Watch.open(teller, session.id)
         const watch = await Watch.open(teller, session.id, ["agent.message", "agent.thinking"])
-        await teller.say(session.id, `<<slowly>> <<think>> ${calling(["get_order", { id: "17" }])}`)
+        await teller.say(
+          session.id,
+          `<<slowly>> <<think>> ${calling(["get_order", { id: "17" }], ["get_order", { id: "18" }], ["get_order", { id: "19" }])}`,
+        )
         await watch.idle("end_turn")
         await plain.idle("end_turn")
 
@@ -157,7 +160,8 @@ export function turnSteps(teller: Teller): readonly Step[] {
         }
         const started = watch.frames.flatMap((frame) => (frame.type === "event_start" ? [frame.event] : []))
         if (watch.reconnects === 0) {
-          assert.ok(grown > 1, `${grown} fragments came before the end`)
+          // How many depends on how busy the machine is.
+          assert.ok(grown > 0, "no fragment came before the end")
           assert.ok(started.some(({ type, id }) => type === "agent.message" && finals.some((final) => final.id === id)))
           assert.ok(started.some(({ type, id }) => type === "agent.thinking" && watch.all("agent.thinking").some((one) => one.id === id)))
         }

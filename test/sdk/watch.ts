@@ -74,6 +74,8 @@ export class Watch {
       client.beta.sessions.events.stream(this.#sessionId, this.#deltas.length === 0 ? {} : { event_deltas: this.#deltas }),
     )
     this.#controller = stream.controller
+    // Let go while it was being opened: nobody else would close it.
+    if (this.#stopped) stream.controller.abort()
     this.#teller.streams.add(this)
     this.#connections.push([])
     return stream
