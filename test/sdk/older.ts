@@ -14,8 +14,6 @@ import type Anthropic from "@anthropic-ai/sdk"
 import type { ClientOptions } from "@anthropic-ai/sdk"
 import type { Sdk } from "./teller.ts"
 
-export const olderPackage = "anthropic-sdk-0.120"
-
 export interface OlderSdk {
   readonly version: string
   readonly sdk: Sdk
@@ -28,16 +26,16 @@ export function loadOlderSdk(folder?: string): OlderSdk | null {
   const require = createRequire(folder === undefined ? import.meta.url : join(folder, "package.json"))
   let entry: string
   try {
-    entry = require.resolve(olderPackage)
+    entry = require.resolve("anthropic-sdk-0.120")
   } catch {
     return null
   }
   // It is CommonJS and without types of its own here: with them, type-checking would need it to be installed.
   const Older = require(entry) as typeof Anthropic
-  const { accumulateManagedAgentsEvent } = require(`${olderPackage}/lib/sessions/accumulate`) as {
+  const { accumulateManagedAgentsEvent } = require("anthropic-sdk-0.120/lib/sessions/accumulate") as {
     accumulateManagedAgentsEvent: Sdk["accumulate"]
   }
-  const { VERSION } = require(`${olderPackage}/version`) as { VERSION: string }
+  const { VERSION } = require("anthropic-sdk-0.120/version") as { VERSION: string }
   return {
     version: VERSION,
     client: (options) => new Older(options),
