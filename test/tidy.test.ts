@@ -7,7 +7,7 @@ import { before, test } from "node:test"
 import { fileURLToPath } from "node:url"
 import { definitions, sessionFacts } from "@reins/events"
 
-type Tag = "pure" | "base" | "process" | "assembly"
+type Tag = "pure" | "base" | "client" | "process" | "assembly"
 
 interface Workspace {
   readonly folder: string
@@ -23,18 +23,19 @@ const read = (path: string): string => readFileSync(join(root, path), "utf8")
 const files = execFileSync("git", ["ls-files", "--cached", "--others", "--exclude-standard"], { cwd: root, encoding: "utf8" })
   .split("\n")
   .filter((file) => file !== "" && existsSync(join(root, file)))
-const sources = files.filter((file) => /\.(ts|mjs)$/.test(file))
+const sources = files.filter((file) => /\.(tsx?|mjs)$/.test(file))
 /** What people wrote. This file is left out of the rules about words, since it must spell the words it forbids. */
 const texts = files.filter((file) => !/\.(patch|avsc|jsonl|png|svg|ico)$/.test(file) && file !== "test/tidy.test.ts")
 const workspaces = files.filter((file) => file.endsWith("/package.json")).map((file) => workspaceOf(dirname(file)))
 const services = workspaces.filter((workspace) => workspace.folder.startsWith("services/"))
 
-/** Which tags a tag may import. Processes never import each other: they talk only by events. */
+/** Which tags a tag may import. Processes never import each other: they talk only by events. A client runs elsewhere, as in a browser. */
 const mayImport: Readonly<Record<Tag, readonly Tag[]>> = {
   pure: ["pure"],
   base: ["pure", "base"],
+  client: ["pure"],
   process: ["pure", "base"],
-  assembly: ["pure", "base", "process", "assembly"],
+  assembly: ["pure", "base", "client", "process", "assembly"],
 }
 
 /** What a process is made of, each in its own file, so that who has read one has read all. */
@@ -128,7 +129,7 @@ test("a name says what is in the file", () => {
     [],
   )
   assert.deepEqual(
-    sources.filter((file) => !/^[a-z0-9]+(-[a-z0-9]+)*(\.test)?\.(ts|mjs)$/.test(basename(file))),
+    sources.filter((file) => !/^[a-z0-9]+(-[a-z0-9]+)*(\.test)?\.(tsx?|mjs)$/.test(basename(file))),
     [],
     "file names are kebab-case",
   )

@@ -15,6 +15,7 @@ import { InFlight } from "./http/idempotency.ts"
 import { type HttpServer, listen } from "./http/server.ts"
 import { Projection } from "./projection/projection.ts"
 import { commandRoutes, OwnerRoutes } from "./reins/commands.ts"
+import { reinsRoutes } from "./reins/routes.ts"
 import { Commands } from "./sessions/commands.ts"
 import { sessionRoutes } from "./sessions/routes.ts"
 import { Streams } from "./sessions/stream.ts"
@@ -91,6 +92,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   app.route("/reins/v1/commands", commandRoutes({ projection, commands }))
   const owner = new OwnerRoutes({ commands, body: limits.body })
   app.route("/reins/owner", owner.app)
+  app.route("/reins/v1", reinsRoutes({ gateway: context, projection, codec }))
 
   await Promise.all([projection.start(), directory.start()])
   const stopFollowing = async (): Promise<void> => {

@@ -2,6 +2,7 @@ import { type Access, startGateway } from "@reins/gateway"
 import { type Config, newInstance, type ProcessOptions, type RunningProcess, startProcess } from "@reins/runtime"
 import { type SimulatedModel, startSimulatedModel } from "@reins/simulated-model"
 import { type Backend, worker } from "@reins/worker-kit"
+import { answerConsole } from "./console.ts"
 import { build, type Given, hostable } from "./hosted.ts"
 
 export interface HostOptions extends Omit<ProcessOptions, "build" | "services">, Given {
@@ -38,7 +39,16 @@ export async function startHost(options: HostOptions): Promise<Host> {
     const { gateway: access } = options
     const running = await startProcess({
       ...options,
-      ...(access === undefined ? {} : { front: ({ beside, ...process }) => startGateway({ ...process, access, beside }) }),
+      ...(access === undefined
+        ? {}
+        : {
+            front: ({ beside, ...process }) =>
+              startGateway({
+                ...process,
+                access,
+                beside: (request, response) => beside(request, response) || answerConsole(request, response, process.logger),
+              }),
+          }),
       config,
       ...(onlyGateway ? { instance: options.instance ?? newInstance("gateway") } : {}),
       services: [...services, ...workers.map((backend) => backend.service)],

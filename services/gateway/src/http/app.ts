@@ -1,5 +1,5 @@
 import { AppendUnknownError, AppendWithdrawnError, LogUnavailableError } from "@reins/log"
-import { type Context, Hono } from "hono"
+import { type Context, Hono, type MiddlewareHandler } from "hono"
 import type { ContentfulStatusCode } from "hono/utils/http-status"
 import type { Logger } from "pino"
 import { type Access, authenticate } from "./auth.ts"
@@ -36,7 +36,7 @@ export function createApp({ context, access, rate, body: limits, measured }: App
     )
   })
 
-  app.use("/v1/*", async (c, next) => {
+  const admit: MiddlewareHandler<Env> = async (c, next) => {
     const caller = await authenticate(c.env.incoming.headers, access, context.directory)
     const waitMs = buckets.take(caller.credential)
     if (waitMs > 0)
@@ -57,7 +57,9 @@ export function createApp({ context, access, rate, body: limits, measured }: App
       } else c.set("body", {})
     }
     await next()
-  })
+  }
+  // What Reins adds to the API is under the same rules.
+  for (const path of ["/v1/*", "/reins/v1/*"]) app.use(path, admit)
 
   app.notFound((c) =>
     respond(c, new ApiError(404, "not_found_error", `There is no ${c.req.method} ${c.req.path.slice(0, 200)} here.`), context.logger),

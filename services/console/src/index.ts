@@ -1,0 +1,1 @@
+export { type ConsoleFile, consoleFiles, UnbuildableError } from "./console-files.ts"

@@ -1,0 +1,103 @@
+import type { BetaManagedAgentsSession } from "@anthropic-ai/sdk/resources/beta/sessions/sessions"
+import type { HeldReason } from "@reins/events"
+import { apiStatus, callEventId, type Known, type Started } from "@reins/session"
+import type { ProjectedSession } from "../projection/projection.ts"
+import type { Store } from "../projection/store.ts"
+import { sessionResource } from "../sessions/resource.ts"
+
+/** Where a session is, in one word for a person: `waiting` and `parked` are both `idle` to the API. */
+export const states = ["running", "rescheduling", "waiting", "idle", "parked", "ended"] as const
+export type State = (typeof states)[number]
+
+/** A call that waits for someone, with exactly what it would do. */
+export interface Waiting {
+  /** The event that shows the call: what a confirmation or a result refers to. */
+  readonly event_id: string
+  readonly tool: string
+  readonly reason: HeldReason
+  /** Canonical JSON: the very bytes that the hash is of. */
+  readonly arguments: string
+  readonly arguments_sha256: string
+  readonly message: string | null
+}
+
+/** A session as a console shows it: the API's resource, and what the API keeps in other places or does not tell. */
+export interface Overview {
+  readonly type: "session_overview"
+  readonly session: BetaManagedAgentsSession
+  readonly state: State
+  /** Why it stands still, where it does. */
+  readonly reason: string | null
+  readonly waiting_for: readonly Waiting[]
+  readonly turns: number
+  readonly tool_calls: number
+  /** How the first message begins; null where there is none. */
+  readonly excerpt: string | null
+  /** Where its log is. */
+  readonly topic: string
+  readonly partition: number
+}
+
+const excerptMax = 200
+
+export function overviewOf(projected: ProjectedSession, context: { now: number; topic: string; store: Store }): Overview {
+  const { session, partition } = projected
+  const { now, topic, store } = context
+  return {
+    type: "session_overview",
+    session: sessionResource(projected, now),
+    state: stateOf(session),
+    reason: reasonOf(session),
+    waiting_for: waitingOf(session),
+    turns: session.turns,
+    tool_calls: session.toolCalls,
+    excerpt: excerptOf(store, session.sessionId),
+    topic,
+    partition,
+  }
+}
+
+export function stateOf(session: Started): State {
+  if (session.phase === "parked") return "parked"
+  if (session.phase === "ended") return "ended"
+  const status = apiStatus(session)
+  if (status === "idle") return session.phase === "idle" ? "idle" : "waiting"
+  return status === "rescheduling" ? "rescheduling" : "running"
+}
+
+function reasonOf(session: Started): string | null {
+  if (session.phase === "idle") return session.reason
+  return session.phase === "parked" ? session.message : null
+}
+
+function waitingOf(session: Known): readonly Waiting[] {
+  return session.calls.flatMap(({ toolUseId, tool, input, state }) =>
+    state.is === "held"
+      ? [
+          {
+            event_id: callEventId(session, toolUseId),
+            tool,
+            reason: state.reason,
+            arguments: input,
+            arguments_sha256: state.argumentsHash,
+            message: state.message,
+          },
+        ]
+      : [],
+  )
+}
+
+function excerptOf(store: Store, sessionId: string): string | null {
+  const [first] = store.events({
+    sessionId,
+    types: ["user.message"],
+    from: Number.MIN_SAFE_INTEGER,
+    to: Number.MAX_SAFE_INTEGER,
+    descending: false,
+    after: null,
+    limit: 1,
+  })
+  const content = first?.event["content"] as readonly { readonly type?: unknown; readonly text?: unknown }[] | undefined
+  const text = (content ?? []).flatMap((block) => (block.type === "text" && typeof block.text === "string" ? [block.text] : [])).join(" ")
+  return text === "" ? null : text.slice(0, excerptMax)
+}
