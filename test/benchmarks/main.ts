@@ -4,17 +4,19 @@ import process from "node:process"
 import { fileURLToPath } from "node:url"
 import { parseArgs, promisify } from "node:util"
 import { kafkaAvailable, startKafka } from "@reins/infra/kafka"
+import { type ApiRow, api } from "./api.ts"
 import { onKafka } from "./on-kafka.ts"
 import type { Figures } from "./workload.ts"
 
 // `npm run bench [-- --quick] [-- --json]`: turns per second and latency per turn of every shape, on Kafka beside the raw floor of the same shape
-// on the same broker in the same run. Method and table: README.md.
+// on the same broker in the same run; then the API, beside a bare server in the same run. Method and tables: README.md.
 
 const { values } = parseArgs({
   options: {
     quick: { type: "boolean", default: false },
     json: { type: "boolean", default: false },
     only: { type: "string" },
+    part: { type: "string" },
     shape: { type: "string" },
   },
 })
@@ -34,6 +36,28 @@ function add(row: Row): void {
   say(
     `${shape.padEnd(16)} ${String(sessions).padStart(4)} × ${String(turns).padStart(3)}  ${String(turnsPerSecond).padStart(6)} turns/s  p50 ${p50Ms.toFixed(2).padStart(7)} ms  p99 ${p99Ms.toFixed(2).padStart(7)} ms  cpu ${cpuMsPerTurn.toFixed(2)} ms/turn${ratios}`,
   )
+}
+
+const apiRows: ApiRow[] = []
+
+function addApi(row: ApiRow): void {
+  apiRows.push(row)
+  const { log, what, clients, perSecond, p50Ms, p99Ms, cpuMs, ratio, p50Ratio, more } = row
+  const figures = [
+    perSecond === undefined ? "" : `${String(perSecond).padStart(6)} requests/s`,
+    p50Ms === undefined ? "" : `p50 ${p50Ms.toFixed(2).padStart(7)} ms  p99 ${p99Ms?.toFixed(2).padStart(7)} ms`,
+    cpuMs === undefined ? "" : `cpu ${cpuMs.toFixed(2)} ms/request`,
+    ratio === undefined ? "" : `${ratio.toFixed(2)} of the floor's requests/s`,
+    p50Ratio === undefined ? "" : `${p50Ratio.toFixed(2)}× its p50`,
+    ...Object.entries(more ?? {}).map(([name, value]) => `${name} ${typeof value === "number" ? Number(value.toFixed(2)) : value}`),
+  ]
+  say(`${log.padEnd(8)} ${what.padEnd(44)} ${String(clients).padStart(4)}  ${figures.filter((figure) => figure !== "").join("  ")}`)
+}
+
+const measures = {
+  turns: (values.part ?? "turns") === "turns",
+  api: (values.part ?? "api") === "api",
+  embedded: (values.only ?? "embedded") === "embedded",
 }
 
 /** Measures in a process of its own, which prints what it found. */
@@ -70,16 +94,18 @@ const loads = values.quick
 const times = values.quick ? 1 : 3
 let bytesPerTurn: unknown = null
 
-for (const [sessions, turns] of values.only === "kafka" ? [] : loads) {
+for (const [sessions, turns] of measures.embedded && measures.turns ? loads : []) {
   const measured = await median(times, async () => {
     return apart<Figures & { bytesPerTurn: unknown }>("embedded.ts", sessions, turns)
   })
   if (sessions === 1 && !values.quick) bytesPerTurn = measured.bytesPerTurn
   add({ ...measured, shape: "embedded" })
 }
-if (values.quick) {
+if (measures.turns && values.quick) {
   ;({ bytesPerTurn } = await apart<{ bytesPerTurn: unknown }>("embedded.ts", 1, 210))
 }
+
+if (measures.embedded && measures.api) await api(null, values.quick, addApi)
 
 const available = kafkaAvailable({ registry: true })
 if (values.only === "embedded") say("")
@@ -89,7 +115,7 @@ else {
   try {
     const broker = { bootstrap: kafka.bootstrap, registryUrl: kafka.registryUrl as string }
     for (const shape of ["hosted", "apart"] as const) {
-      if ((values.shape ?? shape) !== shape) continue
+      if (!measures.turns || (values.shape ?? shape) !== shape) continue
       for (const [sessions, turns] of loads) {
         // Floor and Reins take turns, so that both see the same moods of the machine.
         const floors: Figures[] = []
@@ -105,13 +131,14 @@ else {
         add({ ...reins, shape: `kafka ${shape}`, ratio: reins.turnsPerSecond / raw.turnsPerSecond, p50Ratio: reins.p50Ms / raw.p50Ms })
       }
     }
+    if (measures.api) await api(broker, values.quick, addApi)
   } finally {
     await kafka.stop()
   }
 }
-say(`Bytes of session log per turn: ${JSON.stringify(bytesPerTurn)}`)
+if (measures.turns) say(`Bytes of session log per turn: ${JSON.stringify(bytesPerTurn)}`)
 if (values.json)
   process.stdout.write(
-    `${JSON.stringify({ at: new Date().toISOString(), cpus: cpus().length, cpu: cpus()[0]?.model, node: process.version, quick: values.quick, rows, bytesPerTurn }, null, 2)}\n`,
+    `${JSON.stringify({ at: new Date().toISOString(), cpus: cpus().length, cpu: cpus()[0]?.model, node: process.version, quick: values.quick, rows, apiRows, bytesPerTurn }, null, 2)}\n`,
   )
 process.exit(0)
