@@ -48,7 +48,7 @@ export function refusalOf(session: Session, sessionId: string, asked: Asked): Re
     return { code: "session_ended", message: `The session ${sessionId} has ended; nothing more happens in it. Start a new one.` }
   switch (asked.type) {
     case "message.send":
-      return session.phase === "awaiting-tools" && session.waiting === true
+      return session.phase === "awaiting-tools" && session.waiting !== undefined
         ? {
             code: "action_required",
             message: `The session ${sessionId} waits for an answer to ${held(session).join(", ")}. Answer, or interrupt it first.`,

@@ -7,7 +7,6 @@ import {
   type SessionEventOf,
   type Tool,
 } from "@reins/events"
-import { allHeld } from "./evolve.ts"
 import type { Call, Known, Session, Step } from "./session.ts"
 import { isStarted } from "./summary.ts"
 
@@ -42,7 +41,7 @@ export function apiStatus(session: Session): ApiStatus | null {
     case "awaiting-model":
       return session.request.state.is === "failed" && session.request.state.retryable ? "rescheduling" : "running"
     case "awaiting-tools":
-      return session.waiting === true || allHeld(session.calls) ? "idle" : "running"
+      return session.waiting === undefined ? "running" : "idle"
     case "settling":
       return "running"
     case "parked":
@@ -153,7 +152,7 @@ class Telling {
         break
       case "session.parked":
         this.#error("unknown_error", event.message, "exhausted")
-        if (apiStatus(this.#before) !== "idle") this.#idle({ type: "retries_exhausted" }, null)
+        this.#idle({ type: "retries_exhausted" }, null)
         break
       case "session.resumed":
         this.#nowRunning()
@@ -274,7 +273,7 @@ class Telling {
     else this.#told.push({ id, type: "agent.mcp_tool_use", mcp_server_name: tool?.server, ...common, ...evaluated })
   }
 
-  /** The results of the calls that this record closed. Those of the client's own tools are said by the client. */
+  /** The results of the calls that this record closed. */
   #closedCalls(): void {
     const before = isStarted(this.#before) ? this.#before : null
     const after = isStarted(this.#after) ? this.#after : null
@@ -287,7 +286,6 @@ class Telling {
   #callResult(session: Known, call: Call): void {
     if (call.state.is !== "done") return
     const tool = toolOf(session, call)
-    if (tool?.backend === clientBackend) return
     const id = callEventId(session, call.toolUseId)
     const common = {
       id: `${id}_result`,
@@ -295,7 +293,9 @@ class Telling {
       content: contentBlocks(call.state.content),
       is_error: call.state.isError,
     }
-    if ((tool?.server ?? null) === null) this.#told.push({ ...common, type: "agent.tool_result", tool_use_id: id })
+    // Closed without its client: said as its answer, so that no client takes the call for open and runs it.
+    if (tool?.backend === clientBackend) this.#told.push({ ...common, type: "user.custom_tool_result", custom_tool_use_id: id })
+    else if ((tool?.server ?? null) === null) this.#told.push({ ...common, type: "agent.tool_result", tool_use_id: id })
     else this.#told.push({ ...common, type: "agent.mcp_tool_result", mcp_tool_use_id: id })
   }
 
@@ -323,14 +323,15 @@ class Telling {
   #result(event: SessionEventOf<"result.received">): void {
     const answered = this.#answeredCall(event.toolUseId)
     if (answered === null) return
-    if (toolOf(answered.session, answered.call)?.backend === clientBackend)
+    const byClient = toolOf(answered.session, answered.call)?.backend === clientBackend
+    if (byClient)
       this.#say("", "user.custom_tool_result", {
         custom_tool_use_id: callEventId(answered.session, event.toolUseId),
         content: contentBlocks(event.content),
         is_error: event.isError,
       })
     this.#nowRunning()
-    this.#callResult(answered.session, answered.call)
+    if (!byClient) this.#callResult(answered.session, answered.call)
   }
 
   #failed(event: SessionEventOf<"model.failed">): void {

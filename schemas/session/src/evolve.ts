@@ -15,6 +15,7 @@ import { digestOf, say, type Utterance } from "./conversation.ts"
 import { sha256Hex } from "./digest.ts"
 import type {
   Absent,
+  AwaitingTools,
   Call,
   Deleted,
   Ended,
@@ -395,10 +396,12 @@ function answered(session: Running, event: SessionEventOf<"approval.given" | "re
   if (call === undefined || next === null) return accept(heardIt)
   // What its client has run is charged, also where the result came before the hold.
   const early = call.state.is === "wanted" && event.type === "result.received"
+  const calls = session.calls.with(index, next)
   return accept({
     ...knownOf(heardIt),
     phase: "awaiting-tools",
-    calls: session.calls.with(index, next),
+    calls,
+    ...stillWaiting(session, calls),
     toolCalls: session.toolCalls + (early ? 1 : 0),
   })
 }
@@ -620,6 +623,7 @@ function onCall(session: Running, event: CallEvent, at: Position): Step {
     ...knownOf(session),
     phase: "awaiting-tools",
     calls,
+    ...stillWaiting(session, calls),
     changedAt: at.timestamp,
     toolCalls: session.toolCalls + (first ? 1 : 0),
     limitReached: session.limitReached || (event.type === "tool-call.refused" && event.code === "quota_exceeded"),
@@ -697,6 +701,11 @@ function isHeldReason(reason: string): reason is HeldReason {
   return reason === "approval" || reason === "client" || reason === "outcome_unknown"
 }
 
+/** What is left of waiting when one call changed: nothing ran meanwhile where all that are open are held. */
+function stillWaiting({ waiting }: AwaitingTools, calls: readonly Call[]): Pick<AwaitingTools, "waiting"> {
+  return waiting !== undefined && allHeld(calls) ? { waiting: "still" } : {}
+}
+
 /** Every call that is not done is held, and there is one. */
 export function allHeld(calls: readonly Call[]): boolean {
   return calls.every((call) => call.state.is === "done" || call.state.is === "held") && !allDone(calls)
@@ -709,7 +718,7 @@ function idled(session: Running, event: SessionEventOf<"session.idled">, at: Pos
   if (event.turn !== session.turns || !mayIdle(session, event)) return refuse(session, event)
   const reason = event.reason as IdleReason
   if (session.phase === "awaiting-tools" && reason === "requires_action")
-    return accept({ ...stamped(session, at), commands: hear(session.commands, id), waiting: true })
+    return accept({ ...stamped(session, at), commands: hear(session.commands, id), waiting: "told" })
   const idle: Idle = {
     ...knownOf(session),
     phase: "idle",
@@ -731,7 +740,7 @@ function mayIdle(session: Running, { reason, causedBy }: SessionEventOf<"session
         ["retries_exhausted", "model_error", "context_window_exceeded", "limit_reached"].includes(reason)
       )
     case "awaiting-tools":
-      if (reason === "requires_action") return session.waiting !== true && allHeld(session.calls)
+      if (reason === "requires_action") return session.waiting !== "told" && allHeld(session.calls)
       return reason === "limit_reached" && allDone(session.calls)
     case "idle":
       // E5: it names the newest of the messages that it leaves waiting, so that a late copy does not silence what came after.

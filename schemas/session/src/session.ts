@@ -120,8 +120,11 @@ export interface AwaitingModel extends Known {
 /** Calls are open, or all are done and the next request is due. */
 export interface AwaitingTools extends Known {
   readonly phase: "awaiting-tools"
-  /** Every open call is held and `session.idled` has said so; absent as soon as one of them changes. */
-  readonly waiting?: true
+  /**
+   * Every open call is held. `told`: `session.idled` has said so. `still`: some of it was answered since and nothing runs, which is to be
+   * told anew. Absent while a call runs, or before it was told at all.
+   */
+  readonly waiting?: "told" | "still"
 }
 /** The turn is over and `session.idled` is due. */
 export interface Settling extends Known {
@@ -139,12 +142,12 @@ export interface Ended extends Known {
   /** Log time; absent where it ended without being archived. */
   readonly archivedAt?: number
 }
-/** Wins over everything and stays; of what was said nothing is left in the state. */
+/** Wins over everything and stays. Made of `session.deleted` alone: nothing else of the session is left, in the state or in the log. */
 export interface Deleted {
   readonly phase: "deleted"
   readonly sessionId: string
   readonly tenant: string
-  readonly deletedAt: number
+  /** The command that deleted it. What else was asked of it is forgotten with its records, and refused if it is asked again. */
   readonly commands: CommandIds
 }
 

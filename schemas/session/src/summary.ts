@@ -41,7 +41,7 @@ export function summarize(session: Session, iso: (ms: number) => string): Sessio
 
 function stopReasonOf(session: Started): string | null {
   if (session.phase === "idle") return session.wake ? null : session.reason
-  if (session.phase === "awaiting-tools") return session.waiting === true ? "requires_action" : null
+  if (session.phase === "awaiting-tools") return session.waiting === undefined ? null : "requires_action"
   return session.phase === "parked" ? session.code : null
 }
 
@@ -57,7 +57,7 @@ export function statusOf(session: Started): SessionSummary["status"] {
     case "idle":
       return session.wake ? "running" : "idle"
     case "awaiting-tools":
-      return session.waiting === true ? "idle" : "running"
+      return session.waiting === undefined ? "running" : "idle"
     case "awaiting-model":
     case "settling":
       return "running"

@@ -1,9 +1,9 @@
 import assert from "node:assert/strict"
 import { describe, it } from "node:test"
 import type { SessionEvent } from "@reins/events"
-import { agent, Story, type Told, text, tool, toolUse } from "@reins/session/testing"
+import { agent, fact, Story, type Told, text, tool, toolUse } from "@reins/session/testing"
 import fc from "fast-check"
-import { type ApiEvent, apiEvents, apiStatus, type Session, SessionsFold } from "../src/index.ts"
+import { type ApiEvent, apiEvents, apiStatus, type Session, SessionsFold, sha256Hex } from "../src/index.ts"
 import { hostileLog, plausibleLog } from "./arbitrary-log.ts"
 
 const iso = (ms: number): string => new Date(ms).toISOString()
@@ -153,6 +153,56 @@ describe("the events of the API", () => {
       cache_read_input_tokens: 2,
       cache_creation: { ephemeral_5m_input_tokens: 5, ephemeral_1h_input_tokens: 0 },
     })
+  })
+
+  it("say running once, however early the answer comes", () => {
+    const asked = agent([tool("refund", { permission: "always_ask" })])
+    const story = new Story()
+      .started(asked)
+      .requested()
+      .responded([toolUse("a", "refund")])
+    const held = story.known
+    story.tell(
+      fact("tool-call.held", {
+        eventId: "evt_hold",
+        sessionId: story.sessionId,
+        causedBy: held.response,
+        toolUseId: "a",
+        tool: "refund",
+        attempt: 0,
+        reason: "approval",
+        argumentsHash: sha256Hex(story.call("a").input),
+      }),
+    )
+    assert.equal(apiStatus(story.session), "running", "nobody has been told that it waits")
+    story.tell(
+      fact("approval.given", {
+        eventId: "evt_allow",
+        sessionId: story.sessionId,
+        causedBy: "evt_hold",
+        commandId: "allow-1",
+        command: { partition: 0, offset: 99 },
+        toolUseId: "a",
+        decision: "allow",
+        message: null,
+        argumentsHash: sha256Hex(story.call("a").input),
+      }),
+    )
+    assert.deepEqual(
+      typesOf(story).filter((type) => type === "session.status_running"),
+      ["session.status_running"],
+    )
+  })
+
+  it("answer a call of the client's that came to nothing, so that no client runs it", () => {
+    const asked = agent([tool("ask", { backend: "client" })])
+    const story = new Story()
+      .started(asked)
+      .requested()
+      .responded([toolUse("a", "ask")])
+      .refused("a", { message: "no" })
+    const answer = shown(story.records, story.sessionId).events.at(-1)
+    assert.deepEqual([answer?.type, answer?.["is_error"]], ["user.custom_tool_result", true])
   })
 
   const keepsTheRules = (records: readonly Told<SessionEvent>[], sessionId: string): void => {

@@ -92,7 +92,7 @@ describe("an update", () => {
         [phase, calls, conversation, queued],
       )
       assert.equal(story.known.agent, before)
-      const waits = story.session.phase === "awaiting-tools" && story.session.waiting === true
+      const waits = story.session.phase === "awaiting-tools" && story.session.waiting === "told"
       assert.equal(waits, name === "waiting")
     }
   })

@@ -17,7 +17,7 @@ export function restOf(session: Session): Rest | null {
       if (session.wake) return null
       return { reason: session.reason ?? "idle", exitCode: session.reason === "end_turn" || session.reason === null ? 0 : 1 }
     case "awaiting-tools":
-      return session.waiting === true ? { reason: "requires_action", exitCode: 4 } : null
+      return session.waiting === "told" ? { reason: "requires_action", exitCode: 4 } : null
     case "ended":
       return { reason: "ended", exitCode: 0 }
     case "deleted":

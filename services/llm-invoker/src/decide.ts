@@ -32,7 +32,7 @@ export function decide(view: View, limits: InvokerLimits): readonly Intent<Model
       return session.wake ? [nextTurn(view, session, limits)] : []
     case "awaiting-tools":
       if (allDone(session.calls)) return [nextTurn(view, session, limits)]
-      return allHeld(session.calls) && session.waiting !== true ? [idle(session, "requires_action", null)] : []
+      return allHeld(session.calls) && session.waiting !== "told" ? [idle(session, "requires_action", null)] : []
     case "settling":
       return [idle(session, session.reason, null)]
     case "awaiting-model":
