@@ -74,6 +74,43 @@ describe("the API, embedded", () => {
   })
 })
 
+describe("the API, with keys and tenants", () => {
+  let world: ApiWorld
+  const keys = { ours: "", theirs: "" }
+  before(async () => {
+    world = await ApiWorld.start({ gateway: ["dev", "--worker", ordersFile] }, { REINS_API_AUTH: "keys" }, async (first) => {
+      keys.ours = await first.keyOf("ours")
+      keys.theirs = await first.keyOf("theirs")
+    })
+  })
+  after(() => world.stop())
+
+  const more = (nowhere: Anthropic): readonly { readonly name: string }[] => {
+    const plain = new Set(story(nowhere).map(({ name }) => name))
+    return story(nowhere, { unknownKey: nowhere, stranger: nowhere }).filter(({ name }) => !plain.has(name))
+  }
+  for (const { name } of more(new Anthropic({ baseURL: "http://127.0.0.1:9", apiKey: "none" }))) {
+    it(name, { timeout: stepTimeoutMs }, () =>
+      world.bench.telling(async () => {
+        const unknownKey = world.client({ apiKey: "rk_nobody" })
+        const stranger = world.client({ apiKey: keys.theirs })
+        const steps = story(world.client({ apiKey: keys.ours }), { effects: () => world.effects(), unknownKey, stranger })
+        const step = steps.find((one) => one.name === name)
+        assert.ok(step !== undefined)
+        await step.run()
+      }),
+    )
+  }
+
+  it("runs a whole session for who has a key", { timeout: stepTimeoutMs }, () =>
+    world.bench.telling(async () => {
+      const title = "what is asked about is held; one allow is one dispatch"
+      const steps = story(world.client({ apiKey: keys.ours }), { effects: () => world.effects() })
+      await steps.find(({ name }) => name === title)?.run()
+    }),
+  )
+})
+
 describe("the API, embedded, killed between calls", () => {
   let world: ApiWorld
   before(async () => {

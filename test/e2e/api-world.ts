@@ -48,7 +48,11 @@ export class ApiWorld {
   }
 
   /** `parts`: the arguments of each process. Those that serve the API are named `gateway` and `other-gateway`. */
-  static async start(parts: Readonly<Record<string, readonly string[]>>, env: Environment = {}): Promise<ApiWorld> {
+  static async start(
+    parts: Readonly<Record<string, readonly string[]>>,
+    env: Environment = {},
+    first: (world: ApiWorld) => Promise<void> = async () => {},
+  ): Promise<ApiWorld> {
     const [port, otherPort, modelPort] = [await freePort(), await freePort(), await freePort()]
     const world = new ApiWorld(port, otherPort, modelPort, env)
     await until(
@@ -64,6 +68,7 @@ export class ApiWorld {
       assert.equal(applied.code, 0, applied.stderr)
     }
     await world.bench.telling(async () => {
+      await first(world)
       for (const [name, args] of Object.entries(parts)) {
         world.#parts.set(name, { args, process: world.#spawn(name, args) })
       }
@@ -105,7 +110,14 @@ export class ApiWorld {
     return new Anthropic({ apiKey: "any", baseURL: this.url, fetch: alternate })
   }
 
-  client(options: { readonly maxRetries?: number } = {}): Anthropic {
+  /** A new key of this tenant, as a person makes it. */
+  async keyOf(tenant: string): Promise<string> {
+    const made = await this.bench.run(["keys", "create", "--tenant", tenant, "--name", "test", "--json"], this.#env)
+    assert.equal(made.code, 0, made.stderr)
+    return (JSON.parse(made.stdout) as { key: string }).key
+  }
+
+  client(options: { readonly maxRetries?: number; readonly apiKey?: string } = {}): Anthropic {
     return new Anthropic({ apiKey: "any", baseURL: this.url, ...options })
   }
 
