@@ -61,8 +61,8 @@ const unsettledMax = 10_000
 
 export interface Once<T> {
   readonly run: (requestId: string) => Promise<T>
-  /** The id of the newest request whose id begins so, of the last ten minutes. */
-  readonly findRecent: (prefix: string) => Promise<string | null>
+  /** The id of the newest request whose id begins so, of the last ten minutes; `unjudged`: also one that nobody has answered yet. */
+  readonly findRecent: (prefix: string, unjudged: boolean) => Promise<string | null>
 }
 
 const keyMax = 255
@@ -82,7 +82,8 @@ export async function once<T>({ inFlight }: GatewayContext, c: Context<Env>, { r
         headers: { "retry-after": "1" },
       })
     return await inFlight.run(prefix, requestId, async () => {
-      const before = await findRecent(prefix)
+      // What follows from a key is the same id again, so that only another body is looked for.
+      const before = await findRecent(prefix, false)
       if (before !== null && before !== requestId)
         throw new ApiError(
           422,
@@ -100,7 +101,7 @@ export async function once<T>({ inFlight }: GatewayContext, c: Context<Env>, { r
   if (!(Number(c.req.header("x-stainless-retry-count") ?? 0) > 0)) return await fresh()
   const running = inFlight.get(prefix)
   if (running !== undefined) return (await running.result) as T
-  const before = inFlight.unsettled(prefix) ?? (await findRecent(prefix))
+  const before = inFlight.unsettled(prefix) ?? (await findRecent(prefix, true))
   // Another retry of it may have come while this one looked.
   const meanwhile = inFlight.get(prefix)
   if (meanwhile !== undefined) return (await meanwhile.result) as T

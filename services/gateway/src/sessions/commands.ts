@@ -1,6 +1,6 @@
 import { AppendRejectedError, type Log, partitionOf } from "@reins/log"
 import { base58Of } from "../http/base58.ts"
-import { ApiError, type ErrorType } from "../http/errors.ts"
+import { ApiError, type ErrorType, unavailable } from "../http/errors.ts"
 import type { Projection } from "../projection/projection.ts"
 import type { Answer } from "../projection/store.ts"
 
@@ -69,12 +69,12 @@ export class Commands {
     }
   }
 
-  /** The command id that an earlier try of the same request was published under, in the last ten minutes. */
-  async findRecent(prefix: string, now: number): Promise<string | null> {
+  /** The command id that an earlier try of the same request was published under, in the last ten minutes; `unjudged`: also one that nobody has answered yet. */
+  async findRecent(prefix: string, now: number, unjudged: boolean): Promise<string | null> {
     const { log, topic, projection } = this.#options
     await projection.caughtUp()
     const known = projection.recentCommand(prefix, now)
-    if (known !== null) return known
+    if (known !== null || !unjudged) return known
     // Published and not yet judged: it stands at the end of the commands.
     for (const { partition, start, end } of await log.bounds(topic)) {
       for await (const records of log.replay(topic, partition, Math.max(start, end - tailRecords))) {
@@ -86,11 +86,6 @@ export class Commands {
     }
     return null
   }
-}
-
-/** 503 with a time to try again. */
-export function unavailable(message: string): ApiError {
-  return new ApiError(503, "overloaded_error", message, { headers: { "retry-after": "1" } })
 }
 
 /** Codes of refusals, by the status that says the same. */

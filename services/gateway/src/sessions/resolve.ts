@@ -25,7 +25,7 @@ export function toolsGiven({ tools, mcp_servers: servers }: Tools): { readonly t
         name: tool.name,
         backend: clientBackend,
         description: tool.description,
-        inputSchema: tool.input_schema as unknown as Record<string, unknown>,
+        inputSchema: { ...tool.input_schema },
       })
     } else if (tool.type === "mcp_toolset") {
       const server = servers.find((one) => one.name === tool.mcp_server_name)

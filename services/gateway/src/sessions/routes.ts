@@ -10,13 +10,13 @@ import { z } from "zod"
 import { materialise } from "../directory/agent-body.ts"
 import type { Env, GatewayContext } from "../http/context.ts"
 import { readCursor, writeCursor } from "../http/cursor.ts"
-import { invalid, notFound } from "../http/errors.ts"
+import { invalid, notFound, unavailable } from "../http/errors.ts"
 import { once } from "../http/idempotency.ts"
 import { flag, integer, limitOf, oneOf, param, parse, several, timeRange } from "../http/read.ts"
 import { type ProjectedSession, type Projection } from "../projection/projection.ts"
 import type { EventRow, SessionRow } from "../projection/store.ts"
 import { clientEvent, listableTypes, notYet, userMessage } from "./client-events.ts"
-import { type Command, type Commands, refused, sessionIdOf, unavailable } from "./commands.ts"
+import { type Command, type Commands, refused, sessionIdOf } from "./commands.ts"
 import { agentGiven, snapshotOf, toolsGiven } from "./resolve.ts"
 import { sessionResource } from "./resource.ts"
 import { sendEvents } from "./send.ts"
@@ -98,7 +98,7 @@ export function sessionRoutes({ gateway, projection, commands, streams }: Sessio
   const idempotent = <T>(c: Ctx, run: (requestId: string) => Promise<T>): Promise<T> =>
     once(gateway, c, {
       run,
-      findRecent: async (prefix) => (await commands.findRecent(prefix, gateway.now()))?.replace(/\.\d+$/, "") ?? null,
+      findRecent: async (prefix, unjudged) => (await commands.findRecent(prefix, gateway.now(), unjudged))?.replace(/\.\d+$/, "") ?? null,
     })
 
   app.post("/", async (c) => {
