@@ -42,6 +42,8 @@ import type {
  * E7 After an interrupt or an end no dispatch and no request is accepted.
  * E8 Only an accepted record changes the state. One that breaks an invariant is accepted as the breach that it is: the session parks.
  * E9 A call that has to be allowed is dispatched under an allow or not at all; one that the client runs, never.
+ * E10 What a deleted session leaves follows from its `session.deleted` alone, since no other record of it is to stay: the log folds to the
+ *     same before, while and after they are erased.
  */
 export function evolve(session: Session, event: SessionEvent, at: Position): Step {
   if ("commandId" in event && heard(session.commands, event.commandId)) {
@@ -53,9 +55,8 @@ export function evolve(session: Session, event: SessionEvent, at: Position): Ste
     case "ended":
       return fromEnded(session, event, at)
     case "deleted":
-      // Nothing changes any more, but a command that was answered is answered for ever.
-      if (event.type === "command.rejected") return accept({ ...session, commands: hear(session.commands, event.commandId) })
-      return refuse(session, event)
+      // E10: the answer to a late command counts, and changes nothing: its record is about to be erased too.
+      return event.type === "command.rejected" ? accept(session) : refuse(session, event)
     case "parked":
       return fromParked(session, event, at)
     case "idle":
@@ -90,6 +91,8 @@ function accept(session: Session): Step {
 
 function fromAbsent(session: Absent, event: SessionEvent, at: Position): Step {
   if (event.type === "command.rejected") return accept({ ...session, commands: hear(session.commands, event.commandId) })
+  // E10: everything before it is erased.
+  if (event.type === "session.deleted") return accept(deleted(event))
   if (event.type !== "session.started") return refuse(session, event)
   const idle: Idle = {
     phase: "idle",
@@ -163,7 +166,7 @@ function fromEnded(session: Ended, event: SessionEvent, at: Position): Step {
       return accept(session.archivedAt === undefined ? { ...session, commands, archivedAt: at.timestamp } : { ...session, commands })
     }
     case "session.deleted":
-      return accept(deleted(session, event.commandId, at))
+      return accept(deleted(event))
     // What comes too late for a call is answered as everywhere: it is heard, and changes nothing.
     case "approval.given":
     case "result.received":
@@ -199,7 +202,7 @@ function fromParked(session: Parked, event: SessionEvent, at: Position): Step {
     case "session.archived":
       return accept({ ...ended(session, event.commandId, at), archivedAt: at.timestamp })
     case "session.deleted":
-      return accept(deleted(session, event.commandId, at))
+      return accept(deleted(event))
     case "session.updated":
       return updated(session, event, at)
     case "approval.given":
@@ -227,7 +230,7 @@ function fromRunning(session: Running, event: SessionEvent, at: Position): Step 
     case "session.archived":
       return accept({ ...ended(session, event.commandId, at), archivedAt: at.timestamp })
     case "session.deleted":
-      return accept(deleted(session, event.commandId, at))
+      return accept(deleted(event))
     case "session.updated":
       return updated(session, event, at)
     case "approval.given":
@@ -341,14 +344,8 @@ function ended(session: Running | Parked, commandId: string, at: Position): Ende
   }
 }
 
-function deleted(session: Known, commandId: string, at: Position): Deleted {
-  return {
-    phase: "deleted",
-    sessionId: session.sessionId,
-    tenant: session.tenant,
-    deletedAt: at.timestamp,
-    commands: hear(session.commands, commandId),
-  }
+function deleted({ sessionId, tenant, commandId }: SessionEventOf<"session.deleted">): Deleted {
+  return { phase: "deleted", sessionId, tenant, commands: hear(noCommands, commandId) }
 }
 
 /** The changes of `session.updated`; what is none of them says nothing. */

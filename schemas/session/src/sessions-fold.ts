@@ -15,11 +15,13 @@ export class SessionsFold {
   apply(event: SessionEvent, at: Position): Verdict {
     const command = "command" in event ? event.command : null
     if (command !== null && command.offset <= (this.commandOffsets.get(command.partition) ?? -1)) return "duplicate"
-    const { session, verdict } = evolve(this.get(event.sessionId), event, at)
+    const before = this.get(event.sessionId)
+    const { session, verdict } = evolve(before, event, at)
     if (verdict !== "accepted") return verdict
     this.sessions.set(event.sessionId, session)
     // Only an accepted fact answers its command: the answer of a zombie that came too late must not silence the owner's.
-    if (command !== null) this.commandOffsets.set(command.partition, command.offset)
+    // What is said of a deleted session is erased, so nothing may hang on it (E10): a command that it answers is refused again if it is read again.
+    if (command !== null && before.phase !== "deleted") this.commandOffsets.set(command.partition, command.offset)
     return verdict
   }
 }

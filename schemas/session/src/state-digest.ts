@@ -10,7 +10,9 @@ export function stateDigest(session: Session): string {
 
 function plain(session: Session): unknown {
   const commands = { full: session.commands.full.map((set) => [...set]), recent: session.commands.recent }
-  if (session.phase === "absent" || session.phase === "deleted") return { ...session, commands }
+  if (session.phase === "absent") return { ...session, commands }
+  // Which of several deletions was the one may hang on what is erased (E10); that it is deleted does not.
+  if (session.phase === "deleted") return { phase: session.phase, sessionId: session.sessionId, tenant: session.tenant }
   const { conversation, profile, agent, queued, ...rest } = session
   return {
     ...rest,

@@ -88,10 +88,10 @@ describe("a session", () => {
     assert.equal(assertPhase(story, "idle").wake, true)
   })
 
-  it("is absent for every record but its start and the refusals of its commands", () => {
+  it("is absent for every record but its start, its deletion and the refusals of its commands", () => {
     for (const { type } of sessionFacts) {
       const { session, verdict } = evolve(absent, fact(type), at)
-      if (type === "session.started" || type === "command.rejected") assert.equal(verdict, "accepted")
+      if (type === "session.started" || type === "session.deleted" || type === "command.rejected") assert.equal(verdict, "accepted")
       else assert.deepEqual([session, ["superseded", "late"].includes(verdict)], [absent, true], type)
     }
   })

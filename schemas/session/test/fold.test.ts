@@ -163,7 +163,8 @@ describe("the fold of sessions", () => {
         if (place === records.length) verdicts.push(fold.apply(original.event, { offset: place * 2, timestamp }))
         assert.equal(verdicts.length, 1)
         if (original.verdict === "accepted") {
-          assert.notEqual(verdicts[0], "accepted")
+          // Of a deleted session nothing is remembered that would tell a copy (E10); it changes as little.
+          if (original.event.type !== "command.rejected") assert.notEqual(verdicts[0], "accepted")
           assertSame(fold, folded(spread as unknown as Records))
         }
       }),
