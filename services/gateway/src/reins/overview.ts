@@ -1,6 +1,6 @@
 import type { BetaManagedAgentsSession } from "@anthropic-ai/sdk/resources/beta/sessions/sessions"
 import type { HeldReason } from "@reins/events"
-import { apiStatus, callEventId, type Known, type Started } from "@reins/session"
+import { allHeld, apiStatus, callEventId, type Known, type Started } from "@reins/session"
 import type { ProjectedSession } from "../projection/projection.ts"
 import type { Store } from "../projection/store.ts"
 import { sessionResource } from "../sessions/resource.ts"
@@ -60,8 +60,10 @@ export function overviewOf(projected: ProjectedSession, context: { now: number; 
 export function stateOf(session: Started): State {
   if (session.phase === "parked") return "parked"
   if (session.phase === "ended") return "ended"
+  // For a person it waits from the moment on that nothing runs; the API says so once `session.idled` has.
+  if (session.phase === "awaiting-tools" && allHeld(session.calls)) return "waiting"
   const status = apiStatus(session)
-  if (status === "idle") return session.phase === "idle" ? "idle" : "waiting"
+  if (status === "idle") return "idle"
   return status === "rescheduling" ? "rescheduling" : "running"
 }
 
