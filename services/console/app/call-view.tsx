@@ -7,6 +7,8 @@ import { between, type CallItem, textOf } from "./transcript.ts"
 import { useSending } from "./use-sending.ts"
 import { duration, layOut, visible } from "./visible.ts"
 
+const settleMs = 3000
+
 interface CallProps extends Inspecting {
   readonly sessionId: string
   readonly call: CallItem
@@ -16,7 +18,7 @@ interface CallProps extends Inspecting {
 
 /** A tool call: what it was asked to do, what a person said to that, what came back. */
 export function CallView({ sessionId, call, waiting, running, ...shared }: CallProps): JSX.Element {
-  const { use, confirmation, result } = call
+  const { use, confirmations, result } = call
   const { event } = use
   const server = event["mcp_server_name"]
   // What waits is shown by the very text that its hash is of.
@@ -39,7 +41,9 @@ export function CallView({ sessionId, call, waiting, running, ...shared }: CallP
           {waiting?.reason === "client" && <p class="hint">The client that runs this tool has to answer; until then the session waits.</p>}
         </div>
       </Line>
-      {confirmation !== null && <Confirmation placed={confirmation} {...shared} />}
+      {confirmations.map((placed) => (
+        <Confirmation key={placed.event.id} placed={placed} {...shared} />
+      ))}
       {result !== null && <Result placed={result} tookMs={between(use, result)} {...shared} />}
     </>
   )
@@ -47,8 +51,8 @@ export function CallView({ sessionId, call, waiting, running, ...shared }: CallP
 
 type Kind = "open" | "waiting" | "done" | "bad"
 
-function wordOf({ confirmation, result }: CallItem, waiting: Waiting | null, running: boolean): readonly [string, Kind] {
-  if (confirmation?.event["result"] === "deny") return ["denied", "bad"]
+function wordOf({ confirmations, result }: CallItem, waiting: Waiting | null, running: boolean): readonly [string, Kind] {
+  if (result !== null && confirmations.at(-1)?.event["result"] === "deny") return ["denied", "bad"]
   if (result !== null) return result.event["is_error"] === true ? ["failed", "bad"] : ["done", "done"]
   switch (waiting?.reason) {
     case "approval":
@@ -67,7 +71,7 @@ function Confirmation({ placed, ...shared }: { readonly placed: Placed } & Inspe
   const denied = event["result"] === "deny"
   const message = event["deny_message"]
   return (
-    <Line label="You" placed={placed} {...shared}>
+    <Line label="Answer" placed={placed} {...shared}>
       <p>
         {denied ? "Denied" : "Allowed"}
         {denied && typeof message === "string" && message !== "" ? `: ${visible(message)}` : ""}
@@ -103,12 +107,19 @@ function Result({
 function Approval({ sessionId, waiting }: { readonly sessionId: string; readonly waiting: Waiting }): JSX.Element {
   const [denying, setDenying] = useState(false)
   const [reason, setReason] = useState("")
+  const [answered, setAnswered] = useState(false)
   const { busy, problem, run } = useSending()
   const unknown = waiting.reason === "outcome_unknown"
   const answer = (result: "allow" | "deny"): void => {
     const message = result === "deny" && reason.trim() !== "" ? { deny_message: reason.trim() } : {}
-    void run(() => send(sessionId, { type: "user.tool_confirmation", tool_use_id: waiting.event_id, result, ...message }))
+    void run(async () => {
+      await send(sessionId, { type: "user.tool_confirmation", tool_use_id: waiting.event_id, result, ...message })
+      // The log has it; that the call no longer waits is seen in a moment, and until then it is not asked about again.
+      setAnswered(true)
+      setTimeout(() => setAnswered(false), settleMs)
+    })
   }
+  if (answered) return <p class="hint">Answered.</p>
   return (
     <div class="approval">
       <p>

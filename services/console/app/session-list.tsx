@@ -61,6 +61,7 @@ export function SessionList({ route, forgetKey }: { readonly route: SessionsRout
     }
   }, [search, state, limit])
 
+  const now = useNow(5000)
   const filtered = search.trim() !== "" || state !== ""
   return (
     <div class="page">
@@ -110,7 +111,7 @@ export function SessionList({ route, forgetKey }: { readonly route: SessionsRout
             </div>
             <ul class="sessions">
               {found.sessions.map((overview) => (
-                <Row key={overview.session.id} overview={overview} />
+                <Row key={overview.session.id} overview={overview} now={now} />
               ))}
             </ul>
           </>
@@ -125,9 +126,8 @@ export function SessionList({ route, forgetKey }: { readonly route: SessionsRout
   )
 }
 
-function Row({ overview }: { readonly overview: Overview }): JSX.Element {
+function Row({ overview, now }: { readonly overview: Overview; readonly now: number }): JSX.Element {
   const { session, state, waiting_for: waiting, excerpt } = overview
-  const now = useNow(10_000)
   const input = (session.usage.input_tokens ?? 0) + (session.usage.cache_read_input_tokens ?? 0)
   const output = session.usage.output_tokens ?? 0
   const name = session.title ?? excerpt ?? session.id

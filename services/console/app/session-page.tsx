@@ -16,6 +16,10 @@ type SessionRoute = Extract<Route, { readonly view: "session" }>
 
 /** So near to its end, a page follows what is added. */
 const nearPx = 160
+/** So long after something came, a page that grows grows because of it. */
+const settleMs = 1000
+/** So far down, the title is out of sight and stands in the bar above. */
+const headPx = 120
 
 /** One session: what was said and done, live, and what a person can do about it. */
 export function SessionPage({ route }: { readonly route: SessionRoute }): JSX.Element {
@@ -23,7 +27,7 @@ export function SessionPage({ route }: { readonly route: SessionRoute }): JSX.El
   const session = useSession(sessionId)
   const { overview, events, previews, connection } = session
   const entries = useMemo(() => transcript(events, { all: route.all }), [events, route.all])
-  const { atEnd, toEnd } = useFollowing(`${events.length} ${previews.map(({ text }) => text.length).join()}`, route.event === null)
+  const { atEnd, isPast, toEnd } = useFollowing(`${events.length} ${previews.map(({ text }) => text.length).join()}`, route.event === null)
   const title = titleOf(overview) ?? sessionId
 
   useEffect(() => {
@@ -39,11 +43,19 @@ export function SessionPage({ route }: { readonly route: SessionRoute }): JSX.El
   if (session.problem !== null) return <Missing sessionId={sessionId} problem={session.problem} />
   return (
     <div class={`page${route.event === null ? "" : " with-panel"}`}>
-      <header class="top">
+      <header class={`top stays${isPast ? " over" : ""}`}>
         <Wordmark />
         <nav aria-label="Where you are">
           <a href="#/sessions">Sessions</a>
         </nav>
+        {isPast && overview !== null && (
+          <>
+            <span class="here" aria-hidden="true">
+              {title}
+            </span>
+            <StateMark state={overview.state} />
+          </>
+        )}
         <span class={`connection connection-${connection}`} role="status">
           {connection === "live" ? "Live" : connection === "lost" ? "Reconnecting…" : "Opening…"}
         </span>
@@ -81,6 +93,11 @@ function titleOf(overview: Overview | null): string | null {
   return title === null ? null : visibleProse(title)
 }
 
+function began(ms: number): string {
+  const word = age(ms)
+  return word === "now" ? "just begun" : `began ${word} ago`
+}
+
 function Head({
   overview,
   title,
@@ -109,7 +126,7 @@ function Head({
           {count((usage.input_tokens ?? 0) + cached)} tokens in{cached > 0 ? ` (${count(cached)} cached)` : ""},{" "}
           {count(usage.output_tokens ?? 0)} out
         </span>
-        <span title={session.created_at}>began {age(now - Date.parse(session.created_at))} ago</span>
+        <span title={session.created_at}>{began(now - Date.parse(session.created_at))}</span>
         <code>{session.id}</code>
       </p>
       {state === "parked" && reason !== null && (
@@ -229,23 +246,39 @@ function SendBox({ sessionId }: { readonly sessionId: string }): JSX.Element {
 }
 
 /** Whoever is at the end stays there; whoever reads further up is left alone. */
-function useFollowing(what: string, follows: boolean): { readonly atEnd: boolean; readonly toEnd: () => void } {
+function useFollowing(what: string, follows: boolean): { readonly atEnd: boolean; readonly isPast: boolean; readonly toEnd: () => void } {
   const [atEnd, setAtEnd] = useState(true)
+  const [isPast, setPast] = useState(false)
   const near = useRef(true)
+  const settled = useRef(0)
+  const toEnd = useCallback(() => scrollTo({ top: document.documentElement.scrollHeight, behavior: "instant" }), [])
   useEffect(() => {
+    let last = scrollY
     const scrolled = (): void => {
-      const { scrollHeight } = document.documentElement
-      near.current = scrollHeight - scrollY - innerHeight < nearPx
-      setAtEnd(near.current)
+      const isNear = document.documentElement.scrollHeight - scrollY - innerHeight < nearPx
+      // What grows moves the end away from who is there; only who goes up has left it.
+      near.current = isNear || (near.current && scrollY >= last)
+      last = scrollY
+      setAtEnd(isNear)
+      setPast(scrollY > headPx)
     }
     addEventListener("scroll", scrolled, { passive: true })
-    return () => removeEventListener("scroll", scrolled)
+    // What is added is laid out bit by bit; what a person unfolds later is not followed.
+    const growing = new ResizeObserver(() => {
+      if (near.current && performance.now() < settled.current) toEnd()
+    })
+    growing.observe(document.body)
+    return () => {
+      removeEventListener("scroll", scrolled)
+      growing.disconnect()
+    }
   }, [])
-  const toEnd = useCallback(() => scrollTo({ top: document.documentElement.scrollHeight, behavior: "instant" }), [])
   useLayoutEffect(() => {
-    if (near.current && follows) toEnd()
+    if (!near.current || !follows) return
+    settled.current = performance.now() + settleMs
+    toEnd()
   }, [what, follows])
-  return { atEnd, toEnd }
+  return { atEnd, isPast, toEnd }
 }
 
 function Missing({ sessionId, problem }: { readonly sessionId: string; readonly problem: string }): JSX.Element {

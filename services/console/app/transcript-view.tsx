@@ -60,7 +60,7 @@ function eventsOf(entry: Entry): readonly Placed[] {
   return [
     entry.start,
     entry.end,
-    ...entry.items.flatMap((item) => (item.is === "call" ? [item.use, item.confirmation, item.result] : [item.placed])),
+    ...entry.items.flatMap((item) => (item.is === "call" ? [item.use, ...item.confirmations, item.result] : [item.placed])),
   ].filter((placed) => placed !== null)
 }
 
@@ -98,7 +98,7 @@ function EntryOnce(props: EntryProps): JSX.Element {
     case "said":
       return (
         <li class="entry said">
-          <Line label={entry.placed.event.processed_at === null ? "You · queued" : "You"} placed={entry.placed} {...props}>
+          <Line label={entry.placed.event.processed_at === null ? "Queued" : "User"} placed={entry.placed} {...props}>
             <div class="prose">
               <LongText text={visibleProse(textOf(entry.placed.event["content"]))} />
             </div>

@@ -5,7 +5,8 @@ import type { Placed } from "./api.ts"
 export interface CallItem {
   readonly is: "call"
   readonly use: Placed
-  readonly confirmation: Placed | null
+  /** More than one where a call had to be asked about again. */
+  readonly confirmations: readonly Placed[]
   readonly result: Placed | null
 }
 
@@ -68,7 +69,8 @@ export function transcript(events: readonly Placed[], options: { readonly all: b
     const call = at?.request.items[at.index]
     // Its call is on an earlier page: it stands by itself until that is loaded.
     if (at === undefined || call?.is !== "call") entries.push({ is: "note", key: placed.event.id, placed })
-    else at.request.items[at.index] = { ...call, [part]: placed }
+    else if (part === "result") at.request.items[at.index] = { ...call, result: placed }
+    else at.request.items[at.index] = { ...call, confirmations: [...call.confirmations, placed] }
   }
 
   for (const placed of events) {
@@ -96,7 +98,7 @@ export function transcript(events: readonly Placed[], options: { readonly all: b
       case "agent.custom_tool_use": {
         const { items } = opened(placed)
         callAt.set(event.id, { request: opened(placed), index: items.length })
-        items.push({ is: "call", use: placed, confirmation: null, result: null })
+        items.push({ is: "call", use: placed, confirmations: [], result: null })
         break
       }
       case "user.tool_confirmation":
