@@ -8,6 +8,7 @@ export {
   type Bounds,
   type Certainty,
   type Commit,
+  erasesHeader,
   type Following,
   type FollowOptions,
   type Log,

@@ -175,6 +175,8 @@ export class LocalLog implements Log {
   readonly absenceGraceMs = 0
   protected readonly hub: LocalHub
   protected readonly followings: Set<LocalFollowing> = new Set()
+  readonly remove?: NonNullable<Log["remove"]>
+  readonly rewrite?: NonNullable<Log["rewrite"]>
   readonly #commit: GroupCommit
   readonly #readOnly: string | undefined
   readonly #closed: (() => void) | undefined
@@ -188,6 +190,19 @@ export class LocalLog implements Log {
     // A local write blocks the event loop, so it waits for its turn: what all sockets that are ready now have to say shares one
     // commit, and a chain of appends cannot keep the loop from its sockets and timers.
     this.#commit = new GroupCommit(options.write ?? (async (batches) => this.hub.write(batches)), this.hub.commitClock)
+    const { store } = options.hub
+    if (options.readOnly !== undefined) return
+    if (store.remove !== undefined)
+      this.remove = async (topic, partition, offsets) => {
+        this.#assertOpen()
+        this.hub.check(topic, partition)
+        store.remove?.(topic, partition, offsets)
+      }
+    if (store.rewrite !== undefined)
+      this.rewrite = async () => {
+        this.#assertOpen()
+        store.rewrite?.()
+      }
   }
 
   append(append: Append): Promise<Placed> {

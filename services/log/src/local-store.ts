@@ -28,6 +28,13 @@ export interface Store {
   append(batches: readonly PartitionBatch[], now: number): readonly StoredAt[]
   /** What stands in [from, to) as far as the limit goes, at least one record where there is one. */
   read(topic: string, partition: number, from: number, to: number, limit: StretchLimit): Stretch
+  /**
+   * Takes records out for good; of the newest of the partition, whose offset is what the next one counts from, value and headers. Absent where
+   * the store stands for a broker, which has a cleaner instead.
+   */
+  remove?(topic: string, partition: number, offsets: readonly number[]): void
+  /** Writes what stands anew where something was taken out. Throws where a reader is in the way; it is then still due. */
+  rewrite?(): void
   /** One past the last offset. */
   end(topic: string, partition: number): number
   bounds(topic: string): readonly Bounds[]

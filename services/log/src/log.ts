@@ -39,6 +39,12 @@ export interface Append {
   readonly certainty: Certainty
 }
 
+/**
+ * A header of tombstones: the offset of the record, under the same key in the same partition, that this one erases. A log with a cleaner
+ * takes that record out when it compacts; one without takes it out in the same commit, so that its bytes are nowhere on the disk.
+ */
+export const erasesHeader = "erases"
+
 /** Where an append stands. */
 export interface Placed {
   readonly offset: number
@@ -169,6 +175,16 @@ export interface Log {
   /** Throws `TopicMismatchError` where one is missing or differs. */
   verifyTopics(topics: readonly TopicSettings[]): Promise<void>
   describeTopics(): Promise<readonly TopicDescription[]>
+  /**
+   * Takes these records out at once and for good, whatever the topic's cleanup. Only a log of this machine can; elsewhere retention takes them
+   * in its time. Offsets do not move: readers find holes, or a null value where the newest record of a partition stood.
+   */
+  remove?(topic: string, partition: number, offsets: readonly number[]): Promise<void>
+  /**
+   * Writes what stands anew, so that no byte of what was taken out is left on the disk. Nothing else happens meanwhile, about 15 ms for every
+   * megabyte of the log. Rejects where another process is in the way; to be tried again then.
+   */
+  rewrite?(): Promise<void>
   /** Sends what waits, then closes. */
   close(): Promise<void>
 }

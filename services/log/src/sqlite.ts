@@ -8,6 +8,7 @@ import type { Store, StoredAt, Stretch, StretchLimit } from "./local-store.ts"
 import {
   type Bounds,
   type Commit,
+  erasesHeader,
   type Log,
   LogOwnedError,
   type LogRecord,
@@ -42,6 +43,12 @@ export class LogVersionError extends LogUnavailableError {
   override readonly retryable = false
 }
 
+/** Old pages cannot go while someone reads them. */
+class ReaderInTheWayError extends Error {
+  readonly code = "reader-in-the-way"
+  readonly retryable = true
+}
+
 const fileName = "reins.db"
 
 /** Raised with every change to the tables below. */
@@ -66,6 +73,11 @@ const tables = `
   PRAGMA user_version = ${schemaVersion};
 `
 
+/** Holds a row while the file has pages from which a session was erased: whoever owns it next finishes that. Earlier builds need not know it. */
+const rewriteDue = "CREATE TABLE IF NOT EXISTS rewrite_due (one INTEGER PRIMARY KEY CHECK (one = 1)) STRICT"
+
+const isDue = "INSERT OR IGNORE INTO rewrite_due VALUES (1)"
+
 /** Opens the log in a folder. Throws `LogOwnedError` where another process writes it, `LogUnavailableError` where it cannot be opened. */
 export function openSqlite(options: SqliteOptions): SqliteLog {
   const place = `the log in ${options.dir}`
@@ -81,6 +93,7 @@ export function openSqlite(options: SqliteOptions): SqliteLog {
     lock = takeOwnership(options.dir)
     const held = lock
     const store = new SqliteStore(openFile(options), true)
+    finishRewrite(store)
     const hub = new LocalHub(store, { place })
     const closed = (): void => {
       store.close()
@@ -109,11 +122,21 @@ function openFile({ dir, synchronous = "FULL", readOnly = false }: SqliteOptions
     if (!readOnly) {
       db.exec(`PRAGMA journal_mode = WAL; PRAGMA synchronous = ${synchronous};`)
       if (version === 0) db.exec(`BEGIN IMMEDIATE; ${tables} COMMIT;`)
+      db.exec(rewriteDue)
     }
     return db
   } catch (error) {
     db?.close()
     throw error instanceof LogUnavailableError ? error : unavailable(dir, error)
+  }
+}
+
+/** What a process that died had begun. Where a reader is in the way or the disk is full, the next erasure or the next start does it. */
+function finishRewrite(store: SqliteStore): void {
+  try {
+    store.rewrite()
+  } catch {
+    // It stays due; the log can be used all the same.
   }
 }
 
@@ -166,6 +189,9 @@ class SqliteStore implements Store {
   readonly #oldest: StatementSync
   readonly #lowestCommit: StatementSync
   readonly #expired: StatementSync
+  readonly #erase: StatementSync
+  readonly #remove: StatementSync
+  readonly #empty: StatementSync
   readonly #sweeps = new Sweeps()
 
   constructor(db: DatabaseSync, owner: boolean) {
@@ -189,6 +215,9 @@ class SqliteStore implements Store {
         SELECT max(offset) FROM (SELECT offset, timestamp FROM records WHERE topic_id = ?1 AND partition = ?2 AND offset < ?3 ORDER BY offset LIMIT ?4)
         WHERE timestamp < ?5)`,
     )
+    this.#erase = db.prepare("DELETE FROM records WHERE topic_id = ? AND partition = ? AND offset = ? AND key = ?")
+    this.#remove = db.prepare("DELETE FROM records WHERE topic_id = ? AND partition = ? AND offset = ?")
+    this.#empty = db.prepare("UPDATE records SET value = NULL, headers = '{}' WHERE topic_id = ? AND partition = ? AND offset = ?")
     if (owner) for (const { name } of this.topics()) this.#load(name)
   }
 
@@ -196,6 +225,7 @@ class SqliteStore implements Store {
     const placed: StoredAt[] = []
     const after: { readonly stored: StoredPartition; readonly end: number; readonly timestamp: number }[] = []
     let swept: Swept | undefined
+    let erased = false
     this.#transact(() => {
       for (const { topic, partition, entries } of batches) {
         const { id } = this.#stored(topic)
@@ -203,10 +233,15 @@ class SqliteStore implements Store {
         const timestamp = Math.max(stored.timestamp, now)
         let offset = stored.end
         placed.push({ baseOffset: offset, timestamp })
-        for (const { key, value, headers } of entries)
+        for (const { key, value, headers } of entries) {
           this.#insert.run(id, partition, offset++, timestamp, key, value, JSON.stringify(headers))
+          const erases = value === null ? headers[erasesHeader] : undefined
+          // There is no cleaner here: what a tombstone erases goes with it.
+          if (erases !== undefined && Number(this.#erase.run(id, partition, Number(erases), key).changes) > 0) erased = true
+        }
         after.push({ stored, end: offset, timestamp })
       }
+      if (erased) this.#db.exec(isDue)
       if (this.#sweeps.due(now)) swept = this.#sweep(now)
     })
     // Only now do they stand; a transaction that failed leaves everything as it was.
@@ -216,6 +251,26 @@ class SqliteStore implements Store {
       this.#sweeps.done(now, swept.count)
     }
     return placed
+  }
+
+  remove(topic: string, partition: number, offsets: readonly number[]): void {
+    const { id } = this.#stored(topic)
+    const newest = this.end(topic, partition) - 1
+    this.#transact(() => {
+      for (const offset of offsets) (offset === newest ? this.#empty : this.#remove).run(id, partition, offset)
+      this.#db.exec(isDue)
+    })
+  }
+
+  rewrite(): void {
+    if (this.#db.prepare("SELECT one FROM rewrite_due").get() === undefined) return
+    // Overwriting what is deleted (secure_delete) is not enough: pages that were balanced before keep copies of their cells in the space between
+    // them. A file written anew has none.
+    this.#db.exec("VACUUM")
+    // Before this, the write-ahead log holds pages as they were. Another process that is just reading them keeps it from being emptied.
+    const { busy } = this.#db.prepare("PRAGMA wal_checkpoint(TRUNCATE)").get() as { busy: number }
+    if (busy !== 0) throw new ReaderInTheWayError("Another process is reading old pages of the log, which are to go.")
+    this.#db.exec("DELETE FROM rewrite_due")
   }
 
   read(topic: string, partition: number, from: number, to: number, limit: StretchLimit): Stretch {
