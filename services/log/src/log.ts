@@ -170,6 +170,11 @@ export interface Log {
   follow(options: FollowOptions): Promise<Following>
   /** The instances that are members of the group now; null where the answer cannot be trusted (unreachable, unknown group). */
   members(group: string): Promise<ReadonlySet<string> | null>
+  /**
+   * Whether the process of this instance is known for certain to have ended, by better evidence than its absence from the group: nothing
+   * that it began here can still begin. False where nobody knows; a log that cannot know need not say.
+   */
+  ended?(group: string, instance: string): boolean
   /** Creates what is missing, verifies what stands. Throws `TopicMismatchError`. Returns the names created. */
   applyTopics(topics: readonly TopicSettings[]): Promise<readonly string[]>
   /** Throws `TopicMismatchError` where one is missing or differs. */

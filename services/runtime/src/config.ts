@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs"
 import { isIPv4 } from "node:net"
+import { tmpdir } from "node:os"
 import { z } from "zod"
 
 const port = z.coerce.number().int().min(0).max(65_535)
@@ -20,6 +21,8 @@ const shape = {
     .default("reins"),
   REINS_PARTITIONS: z.coerce.number().int().min(1).max(1000).optional(),
   REINS_DATA: z.string().min(1).default(".reins"),
+  /** On Kafka: a local folder in which processes of this machine learn that another one is gone. `off`: none. Default: the system's temporary folder. */
+  REINS_STATE: z.string().min(1).optional(),
   REINS_MODEL: z.string().min(1).default("claude-sonnet-5-5"),
   REINS_HOST: z.string().min(1).default("127.0.0.1"),
   REINS_PORT: port.default(0),
@@ -56,6 +59,8 @@ export interface Config {
   readonly prefix: string
   readonly partitions: number
   readonly dataDir: string
+  /** Where processes of this machine learn that another one is gone, so that its session need not time out (`REINS_STATE`); null: nowhere. */
+  readonly stateDir: string | null
   readonly model: string
   readonly anthropic: { readonly apiKey?: string; readonly authToken?: string; readonly baseURL?: string }
   readonly host: string
@@ -141,6 +146,7 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
     prefix: env.REINS_TOPIC_PREFIX,
     partitions: env.REINS_PARTITIONS ?? (brokers.length > 0 ? 12 : 4),
     dataDir: env.REINS_DATA,
+    stateDir: env.REINS_STATE === "off" ? null : (env.REINS_STATE ?? tmpdir()),
     model: env.REINS_MODEL,
     anthropic: {
       ...(env.ANTHROPIC_API_KEY === undefined ? {} : { apiKey: env.ANTHROPIC_API_KEY }),

@@ -14,7 +14,8 @@ interface Watched {
 
 /**
  * Who is gone (design rule 6): an instance that every trusted look at its group has missed for the log's grace time. An answer about
- * our own group that lacks ourselves counts for nothing, as does one that the log cannot vouch for.
+ * our own group that lacks ourselves counts for nothing, as does one that the log cannot vouch for. The grace time is for the doubt that
+ * absence leaves; an instance whose process the log knows to have ended is gone at once.
  */
 export class Liveness {
   readonly #log: Log
@@ -34,6 +35,7 @@ export class Liveness {
   /** What is known now; where it is not known yet, `again` is called after the next look. */
   gone(group: string, instance: string, again: () => void): boolean {
     if (instance === this.#instance) return false
+    if (this.#log.ended?.(group, instance) === true) return true
     let watched = this.#groups.get(group)
     if (watched === undefined) {
       watched = { absent: new Map(), asked: new Map(), looking: false }

@@ -89,7 +89,7 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
   const metrics = options.metrics ?? new Metrics(version)
   const group = groupOf(config.prefix, options.services)
   const own = options.opened === undefined
-  const { log, codec } = options.opened ?? (await openLog(config, instance))
+  const { log, codec } = options.opened ?? (await openLog(config, instance, { warn: (warning) => logger.warn(warning) }))
   let health: Health | undefined
   let front: Front | undefined
   let failed = false

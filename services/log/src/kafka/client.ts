@@ -18,6 +18,10 @@ export interface KafkaOptions {
   readonly heartbeatIntervalMs?: number
   /** How long an answer may take before its outcome counts as unknown. Default 5000. */
   readonly requestTimeoutMs?: number
+  /** A folder of this machine in which members tell each other that they are gone (`Presence`). Without it a session has to time out. */
+  readonly stateDir?: string
+  /** Told once why `stateDir` cannot be used; everything goes on without it. */
+  readonly stateRefused?: (why: string) => void
   /** Opens every connection instead of net and tls: a test puts its faults here. */
   readonly socketFactory?: SocketFactory
 }
@@ -101,7 +105,7 @@ export interface Broker {
   }>
   describeGroups(request: {
     groupIds: readonly string[]
-  }): Promise<{ groups: readonly { groupId: string; state: string; members: readonly { clientId: string }[] }[] }>
+  }): Promise<{ groups: readonly { groupId: string; state: string; members: readonly { memberId: string; clientId: string }[] }[] }>
   createTopics(request: object): Promise<unknown>
   describeConfigs(request: object): Promise<{
     resources: readonly {

@@ -2,6 +2,7 @@ import { type Commit, type Following, type FollowOptions, type LogRecord, LogUna
 import { asError, brokerErrorType, type KafkaOptions, Link, unavailable } from "./client.ts"
 import { Fetcher, type Position, type Reader } from "./fetcher.ts"
 import { Membership } from "./membership.ts"
+import type { Presence } from "./presence.ts"
 
 const noteLengthMax = 1000
 const backoffMaxMs = 1000
@@ -31,7 +32,13 @@ export class KafkaFollowing implements Following, Reader {
   readonly #ended: (following: KafkaFollowing) => void
   #over = false
 
-  constructor(kafka: KafkaOptions, commits: Link, options: FollowOptions, ended: (following: KafkaFollowing) => void) {
+  constructor(
+    kafka: KafkaOptions,
+    commits: Link,
+    presence: Presence | undefined,
+    options: FollowOptions,
+    ended: (following: KafkaFollowing) => void,
+  ) {
     const mine: KafkaOptions = { ...kafka, instance: options.instance }
     this.group = options.group
     this.instance = options.instance
@@ -48,6 +55,7 @@ export class KafkaFollowing implements Following, Reader {
         : new Membership({
             kafka: mine,
             group: options.group,
+            presence,
             topics: () => this.#topics,
             assigned: (partitions) => this.#assign(partitions),
             broken: () => this.#assign([]),

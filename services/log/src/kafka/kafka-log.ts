@@ -15,6 +15,7 @@ import { bounds, createTopics, describeTopics, members, settleTopics, verifyTopi
 import { ask } from "./ask.ts"
 import { type Connections, type KafkaOptions, Link } from "./client.ts"
 import { KafkaFollowing } from "./following.ts"
+import { Presence, PresenceError } from "./presence.ts"
 import { Producer } from "./producer.ts"
 import { replay } from "./replay.ts"
 
@@ -35,6 +36,18 @@ export async function openKafka(options: KafkaOptions): Promise<Log> {
   return log
 }
 
+/** What this machine knows of its members; nothing where it cannot be asked: then a session has to time out, as on any machine. */
+function openPresence({ stateDir, stateRefused }: KafkaOptions): Presence | undefined {
+  if (stateDir === undefined) return undefined
+  try {
+    return Presence.open(stateDir)
+  } catch (error) {
+    if (!(error instanceof PresenceError)) throw error
+    stateRefused?.(error.message)
+    return undefined
+  }
+}
+
 class KafkaLog implements Log {
   readonly kind = "kafka"
   readonly absenceGraceMs = 6000
@@ -45,6 +58,7 @@ class KafkaLog implements Log {
   /** For questions and replays; followers have connections of their own. */
   readonly #asking: Link
   readonly #followings = new Set<KafkaFollowing>()
+  readonly #presence: Presence | undefined
   #open = true
 
   constructor(options: KafkaOptions) {
@@ -54,6 +68,7 @@ class KafkaLog implements Log {
     // In its own turn of the loop: what the answers of this one set going leaves in one request, and requests are what a turn costs.
     this.#commit = new GroupCommit((batches) => this.#producer.write(batches), { ...commitClock, defer: setImmediate })
     this.#asking = new Link(options)
+    this.#presence = openPresence(options)
   }
 
   async open(): Promise<void> {
@@ -79,7 +94,7 @@ class KafkaLog implements Log {
 
   async follow(options: FollowOptions): Promise<Following> {
     this.#assertOpen()
-    const following = new KafkaFollowing(this.#options, this.#asking, options, (ended) => this.#followings.delete(ended))
+    const following = new KafkaFollowing(this.#options, this.#asking, this.#presence, options, (ended) => this.#followings.delete(ended))
     this.#followings.add(following)
     try {
       await following.begin()
@@ -94,6 +109,10 @@ class KafkaLog implements Log {
     if (!this.#open) return null
     const own = [...this.#followings].filter((following) => following.group === group).map(({ instance }) => instance)
     return members(this.#asking, group, own)
+  }
+
+  ended(group: string, instance: string): boolean {
+    return this.#presence?.isGone(group, instance) === true
   }
 
   async applyTopics(topics: readonly TopicSettings[]): Promise<readonly string[]> {

@@ -2,12 +2,15 @@ import { assign, type Member } from "../assignment.ts"
 import { LogUnavailableError } from "../log.ts"
 import { asError, type Broker, brokerErrorType, type Connections, defaults, type KafkaOptions, Link } from "./client.ts"
 import { kafkajs } from "./patched.ts"
+import type { Entry, Presence } from "./presence.ts"
 
 const { MemberAssignment, MemberMetadata } = kafkajs.AssignerProtocol
 
 export interface MembershipOptions {
   readonly kafka: KafkaOptions
   readonly group: string
+  /** What this machine knows of the members that it has and had. */
+  readonly presence: Presence | undefined
   /** What is followed at the moment; a topic that is added counts from the next rebalance on. */
   topics(): readonly string[]
   /** All partitions owned from now on. What was owned before and is in the list was owned all the time. */
@@ -19,6 +22,9 @@ export interface MembershipOptions {
 
 const protocolName = "reins-copartition-sticky-1"
 const backoffMaxMs = 1000
+/** How often and how long someone who evicts looks whether its own join has arrived. */
+const evictEveryMs = 20
+const evictForMs = 5000
 
 /** What a member says of itself when it joins. `m` is the id under which it received `p`: the coordinator gives a member that it threw out another one. */
 interface Claim {
@@ -38,6 +44,8 @@ interface Claim {
  *    others may learn before us what they got.
  * M3 A join that did not come out in one go, and a membership that the coordinator denies, lose everything: nobody can say who
  *    owned what meanwhile. What is assigned after that is read from its start again.
+ * M4 We leave the group for another member only if its process is gone for certain (`Presence`, N1): the coordinator hands its partitions
+ *    on at once, and one that lived would go on until its next heartbeat.
  */
 export class Membership {
   readonly #options: MembershipOptions
@@ -51,6 +59,8 @@ export class Membership {
   #joined = false
   #confirmedAt = Number.NEGATIVE_INFINITY
   #stopped = false
+  #entry: Entry | null | undefined
+  #evicting = false
   #wake: (() => void) | undefined
 
   constructor(options: MembershipOptions) {
@@ -87,7 +97,10 @@ export class Membership {
 
   /** Leaves the group, so that the others need not wait for the session to end. */
   async stop(): Promise<void> {
-    if (this.#stopped) return
+    if (this.#stopped) {
+      this.#entry?.release()
+      return
+    }
     this.#stopped = true
     this.#joined = false
     this.#wake?.()
@@ -101,6 +114,8 @@ export class Membership {
       link.close()
     }
     this.#link.close()
+    // Last: were we to die before the group is left, our successor should leave it for us.
+    this.#entry?.release()
   }
 
   async #run(): Promise<void> {
@@ -157,6 +172,8 @@ export class Membership {
   async #join(connections: Connections, coordinator: Broker): Promise<void> {
     const { group, kafka } = this.#options
     const topics = this.#options.topics()
+    if (this.#entry === undefined) this.#entry = this.#options.presence?.enter(group, kafka.instance) ?? null
+    this.#evict()
     const claim: Claim = { i: kafka.instance, m: this.#memberId, p: this.#owned }
     const joined = await coordinator.joinGroup({
       groupId: group,
@@ -203,7 +220,31 @@ export class Membership {
         throw error
       }
       this.#confirmedAt = sentAt
+      this.#evict()
     }
+  }
+
+  /**
+   * Takes members out whose process this machine knows to be gone (M4), beside whatever else goes on. A failure is no loss: it is tried
+   * again with the next heartbeat or join, and the session of the dead ends in any case.
+   */
+  #evict(): void {
+    const { group, kafka, presence } = this.#options
+    if (presence === undefined || this.#evicting) return
+    const gone = presence.unburied(group).filter((instance) => instance !== kafka.instance)
+    if (gone.length === 0) return
+    this.#evicting = true
+    // Over connections of its own: on the others a join may be waiting for the very member that is to be taken out.
+    const link = new Link(kafka)
+    evict(link, group, kafka.instance, new Set(gone), () => this.#stopped)
+      .then((done) => {
+        if (done) for (const instance of gone) presence.bury(group, instance)
+      })
+      .catch(() => undefined)
+      .finally(() => {
+        link.close()
+        this.#evicting = false
+      })
   }
 
   #breakUp(): void {
@@ -233,6 +274,33 @@ const fatal: ReadonlySet<string> = new Set([
   "INCONSISTENT_GROUP_PROTOCOL",
   "GROUP_MAX_SIZE_REACHED",
 ])
+
+/**
+ * Leaves the group for these instances. Only after our own join has arrived: a group that its last member leaves is empty, and who joins
+ * an empty group waits for others that may come (`group.initial.rebalance.delay.ms`, 3 s by default). True once none of them is a member.
+ */
+async function evict(link: Link, group: string, own: string, gone: ReadonlySet<string>, isOver: () => boolean): Promise<boolean> {
+  const end = performance.now() + evictForMs
+  while (!isOver() && performance.now() < end) {
+    const connections = await link.open()
+    const coordinator = await connections.coordinator(group)
+    const { groups } = await coordinator.describeGroups({ groupIds: [group] })
+    const members = groups.find(({ groupId }) => groupId === group)?.members ?? []
+    if (members.some(({ clientId }) => clientId === own)) {
+      for (const { memberId, clientId } of members) {
+        if (!gone.has(clientId)) continue
+        try {
+          await coordinator.leaveGroup({ groupId: group, memberId })
+        } catch (error) {
+          if (brokerErrorType(error) !== "UNKNOWN_MEMBER_ID") throw error
+        }
+      }
+      return true
+    }
+    await new Promise((resolve) => setTimeout(resolve, evictEveryMs))
+  }
+  return false
+}
 
 /** Shares the partitions out among the members: by number, the same for all topics, and staying where they are as far as it goes. */
 async function share(
