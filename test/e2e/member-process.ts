@@ -1,6 +1,6 @@
 // One member of a group as a process of its own, for tests that kill and freeze it. It tells what happens to it in lines of JSON.
 //
-//   node member-process.ts <bootstrap> <group> <instance> <sessionTimeoutMs> <topic>…
+//   [REINS_STATE=<folder>] node member-process.ts <bootstrap> <group> <instance> <sessionTimeoutMs> <topic>…
 
 import { openKafka } from "@reins/log/kafka"
 
@@ -37,8 +37,10 @@ if (import.meta.main) {
     brokers: bootstrap.split(","),
     instance,
     sessionTimeoutMs: Number(sessionTimeoutMs),
-    heartbeatIntervalMs: Number(sessionTimeoutMs) / 10,
+    heartbeatIntervalMs: Math.min(1500, Number(sessionTimeoutMs) / 10),
     requestTimeoutMs: 2000,
+    ...(process.env["REINS_STATE"] === undefined ? {} : { stateDir: process.env["REINS_STATE"] }),
+    stateRefused: (message) => tell({ kind: "failed", message }),
   })
   const following = await log.follow({
     group,

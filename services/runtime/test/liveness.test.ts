@@ -7,6 +7,8 @@ import { Liveness } from "../src/liveness.ts"
 interface Stage {
   /** The answer to the next looks; null where it cannot be trusted. */
   members: ReadonlySet<string> | null
+  /** Instances of the group `own` whose process the log knows to have ended. */
+  readonly ended: Set<string>
   /** How often the group was looked at. */
   looks: number
   readonly liveness: Liveness
@@ -30,8 +32,10 @@ function stage(absenceGraceMs: number): Stage {
     made.looks++
     return made.members
   }
-  const log = { absenceGraceMs, members } as unknown as Log
+  const ended = (group: string, instance: string): boolean => group === "own" && made.ended.has(instance)
+  const log = { absenceGraceMs, members, ended } as unknown as Log
   const made: Stage = {
+    ended: new Set(),
     members: new Set(["me", "other"]),
     looks: 0,
     liveness: new Liveness(log, clock, "own", "me"),
@@ -132,6 +136,30 @@ describe("who is gone", () => {
     const watched = made.watch("own", "other")
     await made.pass(200)
     assert.equal(watched.gone(), true)
+  })
+
+  it("needs no look and no grace where the log knows that its process has ended, also while the broker counts it in", async () => {
+    const made = stage(6000)
+    made.ended.add("other")
+    assert.equal(made.watch("own", "other").gone(), true)
+    assert.equal(made.watch("foreign", "other").gone(), false)
+    assert.equal(made.watch("own", "another").gone(), false)
+  })
+
+  it("is who is found to have ended between two looks", async () => {
+    const made = stage(6000)
+    const watched = made.watch("own", "other")
+    await made.pass(700)
+    assert.equal(watched.gone(), false)
+    made.ended.add("other")
+    await made.pass(700)
+    assert.equal(watched.gone(), true)
+  })
+
+  it("is never ourselves, whatever the log says", () => {
+    const made = stage(6000)
+    made.ended.add("me")
+    assert.equal(made.watch("own", "me").gone(), false)
   })
 
   it("cannot be told from an answer about our own group that lacks ourselves, an empty one, or none", async () => {
