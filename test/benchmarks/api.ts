@@ -64,8 +64,10 @@ class World {
 
   static async start(broker: Broker | null): Promise<World> {
     const dir = mkdtempSync(join(tmpdir(), "reins-bench-"))
+    // Nothing of the developer's own settings reaches what is measured.
+    const own = Object.entries(process.env).filter(([name]) => !/^(REINS|KAFKA|SCHEMA_REGISTRY|ANTHROPIC)_/.test(name))
     const env = {
-      ...process.env,
+      ...Object.fromEntries(own),
       REINS_DATA: dir,
       REINS_LOG_LEVEL: "error",
       REINS_DRAIN_MS: "0",

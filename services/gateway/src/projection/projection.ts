@@ -195,9 +195,16 @@ export class Projection {
 
   // --- reading
 
-  async #read(partition: number, records: readonly LogRecord[]): Promise<void> {
+  /** At once wherever it can be: while a reader is busy with a partition its follower polls the others, and comes back later. */
+  #read(partition: number, records: readonly LogRecord[]): void | Promise<void> {
+    const { codec } = this.#options
     const said: { event: SessionEvent | null; record: LogRecord }[] = []
-    for (const record of records) said.push({ event: await this.#decode(record), record })
+    for (const record of records) {
+      const decoded = record.value === null ? null : decodeRecord(codec, "sessions", record)
+      if (decoded !== null && !decoded.ok && "unknownSchema" in decoded)
+        return codec.learn(decoded.unknownSchema).then(() => this.#read(partition, records))
+      said.push({ event: decoded?.ok === true ? (decoded.said as unknown as SessionEvent) : null, record })
+    }
     const told: { sessionId: string; event: ApiEvent; place: Place }[] = []
     const touched = new Set<string>()
     const answers: [string, Answer][] = []
@@ -231,17 +238,6 @@ export class Projection {
       this.#placeWaiters.splice(index, 1)
       waiter.reached()
     }
-  }
-
-  async #decode(record: LogRecord): Promise<SessionEvent | null> {
-    if (record.value === null) return null
-    const { codec } = this.#options
-    let decoded = decodeRecord(codec, "sessions", record)
-    if (!decoded.ok && "unknownSchema" in decoded) {
-      await codec.learn(decoded.unknownSchema)
-      decoded = decodeRecord(codec, "sessions", record)
-    }
-    return decoded.ok ? (decoded.said as unknown as SessionEvent) : null
   }
 
   #apply(
@@ -325,17 +321,15 @@ export class Projection {
 
   // --- previews
 
-  async #preview(records: readonly LogRecord[]): Promise<void> {
+  #preview(records: readonly LogRecord[]): void | Promise<void> {
     const { codec } = this.#options
-    for (const record of records) {
+    for (const [index, record] of records.entries()) {
       const sessionId = record.headers["session"]
       // Nobody looks: nothing is decoded.
       if (record.value === null || sessionId === undefined || !this.#listeners.has(sessionId)) continue
-      let decoded = codec.decode(record.value)
-      if (!decoded.ok && "unknownSchema" in decoded) {
-        await codec.learn(decoded.unknownSchema)
-        decoded = codec.decode(record.value)
-      }
+      const decoded = codec.decode(record.value)
+      if (!decoded.ok && "unknownSchema" in decoded)
+        return codec.learn(decoded.unknownSchema).then(() => this.#preview(records.slice(index)))
       if (!decoded.ok || decoded.definition.family !== "deltas") continue
       const said = decoded.said as unknown as ModelPreviewed
       const partition = this.#partitionOf.get(said.sessionId)

@@ -30,6 +30,11 @@ export class Streams {
       "x-accel-buffering": "no",
     })
     const stream = new Stream(response, this.#counted.evicted)
+    // A client that has gone while its request was judged does not say so once more.
+    if (response.destroyed) {
+      closed()
+      return stream
+    }
     this.#open.add(stream)
     this.#counted.open(this.#open.size)
     response.once("close", () => {
