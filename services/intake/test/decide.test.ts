@@ -829,7 +829,7 @@ describe("a session.archive and a session.delete", () => {
 
   it("leave nothing to be said to a session that is deleted, in its tenant's name", () => {
     const story = new Story(sessionId).started(agent(), { input: null, tenant: "acme" })
-    taken(story, { type: "session.deleted" } as SessionDraft)
+    taken(story, { type: "session.deleted", tenant: "acme" } as unknown as SessionDraft)
     for (const type of ["message.send", "session.interrupt", "session.end", "session.resume", "session.archive", "session.delete"]) {
       const hearing = heard({ ...send(), type }, {}, story)
       assert.partialDeepStrictEqual(hearing, { tenant: "acme" })

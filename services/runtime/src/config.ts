@@ -71,6 +71,8 @@ export interface Config {
   readonly drainMs: number
   /** Whether answers are published to the topic `deltas` while they are written (`REINS_PREVIEWS`). */
   readonly previews: boolean
+  /** How long a session that runs no more is kept (`REINS_SESSION_RETENTION_DAYS`); null: until someone deletes it. */
+  readonly sessionRetentionDays: number | null
   /** Who may use the API (`REINS_API_AUTH`); null where the environment does not say. */
   readonly apiAuth: "open" | "keys" | null
   /** What is odd about the environment, in sentences. */
@@ -159,6 +161,7 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
     drainMs: env.REINS_DRAIN_MS,
     apiAuth: env.REINS_API_AUTH ?? null,
     previews: env.REINS_PREVIEWS === "on",
+    sessionRetentionDays: env.REINS_SESSION_RETENTION_DAYS ?? null,
     warnings,
   }
 }

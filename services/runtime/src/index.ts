@@ -24,6 +24,7 @@ export {
   type Contract,
   callTag,
   type Draft,
+  type Erasing,
   type Hearing,
   type Intent,
   type Performing,

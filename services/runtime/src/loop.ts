@@ -22,7 +22,7 @@ import type { Metrics } from "./metrics.ts"
 import { buriedTo, Offsets } from "./offsets.ts"
 import { OwnedPartition, type Pending } from "./owned-partition.ts"
 import { Performers } from "./performers.ts"
-import { type AnyService, callTag, type Draft, type Intent, type View } from "./service.ts"
+import { type AnyService, callTag, type Draft, type Erasing, type Intent, type View } from "./service.ts"
 import { SessionView, type ViewSource } from "./session-view.ts"
 import { type Origin, Speaker } from "./speaker.ts"
 import { Timers } from "./timers.ts"
@@ -342,6 +342,7 @@ export class Loop {
       const backend = this.#topics.backendOf(topic)
       if (record.value === null) {
         // A tombstone: the record is erased. On a tool topic, where nothing is erased, it says nothing.
+        if (backend === null) owned.standing.readTombstone(record)
         owned.next.set(topic, record.offset + 1)
         this.#options.metrics.folded.inc(topic, "erased")
         continue
@@ -356,6 +357,12 @@ export class Loop {
         this.#fold(owned, topic, backend, decoded.said as unknown as SessionEvent | ToolEvent, record.offset, record.timestamp)
       else {
         owned.next.set(topic, record.offset + 1)
+        // Nobody can read it, but it may be part of a session that is to be erased.
+        const { session = record.key?.slice(0, record.key.lastIndexOf("/")) } = record.headers
+        if (backend === null && session !== undefined) {
+          owned.standing.read(session, record.offset)
+          owned.dirty.add(session)
+        }
         this.#unreadable(owned, record, backend === null ? "sessions" : "tools", decoded)
       }
     }
@@ -397,6 +404,7 @@ export class Loop {
     const verdict = backend === null ? owned.foldSession(event as SessionEvent, at) : owned.toolsFold(backend).apply(event as ToolEvent, at)
     owned.next.set(topic, offset + 1)
     owned.readBack(event.sessionId)
+    if (backend !== null && this.#options.log.remove !== undefined) owned.standing.readBeside(event.sessionId)
     owned.dirty.add(event.sessionId)
     if (verdict === "accepted") this.#stopEffects(event)
     const { metrics } = this.#options
@@ -550,7 +558,13 @@ export class Loop {
           stoppedBy: intent.stoppedBy,
           begin: async (stop) => {
             // L4 again: it may have waited for a free place.
-            if (this.#following?.alive() === true) return this.#perform(owned.number, sessionId, service, intent.work, stop)
+            if (this.#following?.alive() === true) {
+              await this.#perform(owned.number, sessionId, service, intent.work, stop)
+              if (intent.again !== true) return
+              performers.forget(intent.key)
+              this.#wake(owned.number, sessionId)
+              return
+            }
             performers.forget(intent.key)
             this.#clock.after(100, () => this.#wake(owned.number, sessionId))
           },
@@ -645,6 +659,7 @@ export class Loop {
         now: () => this.#time.now(),
         progress: (draft) => void this.#result(partition, sessionId, service, draft, origin, "once").catch(() => undefined),
         ...(this.#options.previews === false ? {} : { preview: (said) => this.#speaker.preview(partition, said) }),
+        ...(service.contract.erases === true && owned !== undefined ? { erasing: this.#erasing(owned, sessionId) } : {}),
       })
       for (const draft of drafts) {
         this.#result(partition, sessionId, service, draft, origin, "always").catch((error: unknown) => {
@@ -667,6 +682,28 @@ export class Loop {
       cancelTimer?.()
       metrics.inFlight.dec({ service: service.name })
       metrics.performSeconds.observe({ service: service.name }, (this.#clock.monotonic() - began) / 1000)
+    }
+  }
+
+  /** For an effect on a partition as it is owned now: once it is lost, whoever owns it goes on, and nothing more is said here. */
+  #erasing(owned: OwnedPartition, sessionId: string): Erasing {
+    const { sessions, commands } = this.#topics
+    const beside = owned.standing.besideCount(sessionId)
+    return {
+      partition: owned.number,
+      tombstone: async (record) => {
+        if (this.#stopped || this.#owned.get(owned.number) !== owned) throw new AppendWithdrawnError("The partition was lost.")
+        const placed = await this.#speaker.erase(sessionId, record)
+        this.#time.read(placed.timestamp)
+        owned.standing.erased(sessionId, record.offset)
+        // Design rule 18 holds for what is not folded too: what follows it in the log shall not have to wait until it is read.
+        if (owned.next.get(sessions) === placed.offset) owned.next.set(sessions, placed.offset + 1)
+      },
+      erased: (below) => {
+        owned.standing.erased(sessionId, below - 1)
+        owned.standing.removedBeside(sessionId, beside)
+      },
+      commandsDealtWith: (partition) => this.#owned.get(partition)?.commandsDealtWith(commands) ?? 0,
     }
   }
 

@@ -33,16 +33,15 @@ export class Offsets {
 
   /** The low watermark: the oldest offset that a successor may still need. */
   #watermark(owned: OwnedPartition, topic: string, next: number): number {
-    if (topic === this.#topics.commands) {
-      let mark = owned.commands[0]?.offset ?? next
-      for (const offset of owned.answering) if (offset < mark) mark = offset
-      return mark
-    }
+    if (topic === this.#topics.commands) return owned.commandsDealtWith(topic)
     const backend = this.#topics.backendOf(topic)
     if (backend !== null) return owned.toolsFold(backend).forget(next, forgetMarginMs, (call) => owned.awaits(call))
     let mark = next
     for (const [sessionId, first] of owned.firstOffsets) {
-      if (first < mark && owned.sessions.get(sessionId).phase !== "ended") mark = first
+      if (first >= mark) continue
+      const { phase } = owned.sessions.get(sessionId)
+      // Of a deleted one nothing is needed but by whoever has to go on erasing it.
+      if (phase === "deleted" ? owned.standing.from(sessionId) !== null : phase !== "ended") mark = first
     }
     return mark
   }

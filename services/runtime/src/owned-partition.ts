@@ -12,6 +12,7 @@ import {
   ToolsFold,
   type Verdict,
 } from "@reins/session"
+import { Standing } from "./standing.ts"
 
 /** A decision or result of this process that is appended and not yet read back. */
 export interface Pending {
@@ -40,6 +41,7 @@ export class OwnedPartition {
   readonly dirty: Set<string> = new Set()
   /** Offset of the first record of every session here: the low watermark of `sessions`. */
   readonly firstOffsets: Map<string, number> = new Map()
+  readonly standing: Standing = new Standing()
   /** Commands that wait until the partition is caught up. */
   readonly commands: LogRecord[] = []
   /** Offsets of commands whose answer does not stand yet. */
@@ -61,6 +63,11 @@ export class OwnedPartition {
     return Math.min(next, ...(this.burying.get(topic) ?? []))
   }
 
+  /** The offset below which every command is dealt with: its answer stands, or it needs none. */
+  commandsDealtWith(topic: string): number {
+    return Math.min(this.commands[0]?.offset ?? this.next.get(topic) ?? 0, ...this.answering)
+  }
+
   /** Whether the session of a call still waits for what becomes of it. */
   awaits({ sessionId, toolUseId }: ToolCall): boolean {
     const session = this.sessions.get(sessionId)
@@ -78,6 +85,7 @@ export class OwnedPartition {
   }
 
   foldSession(event: SessionEvent, at: Position): Verdict {
+    if (event.type !== "session.deleted") this.standing.read(event.sessionId, at.offset)
     if (!this.firstOffsets.has(event.sessionId)) this.firstOffsets.set(event.sessionId, at.offset)
     return this.sessions.apply(event, at)
   }

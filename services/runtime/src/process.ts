@@ -15,6 +15,8 @@ import { toolsTopicSettings, topicSettings } from "./topics.ts"
 /** What a service is made from in a process. */
 export interface ServiceContext {
   readonly config: Config
+  /** For what is no fact: an effect reads it, publishes commands, takes records out. Facts go through the loop. */
+  readonly log: Log
   readonly codec: Codec
   readonly metrics: Metrics
   readonly logger: Logger
@@ -107,7 +109,7 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
     } else {
       await log.applyTopics(topicSettings(config.prefix, config.partitions, [...shippedBackends, ...backends]))
     }
-    const services = options.build({ config, codec, metrics, logger, me: { group, instance } })
+    const services = options.build({ config, log, codec, metrics, logger, me: { group, instance } })
     const fail = (error: Error): void => {
       failed = true
       options.failed(error)

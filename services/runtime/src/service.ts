@@ -12,6 +12,8 @@ export interface Contract {
   readonly buries: readonly ("commands" | "sessions" | "tools")[]
   /** The declared tools must be known before the first decision. */
   readonly needsDeclarations: boolean
+  /** It erases deleted sessions: beside facts it appends tombstones to `sessions`, which nobody else does. */
+  readonly erases?: true
 }
 
 type WithoutEnvelope<E> = E extends unknown ? Omit<E, keyof Envelope> & { readonly causedBy?: string | null } : never
@@ -38,6 +40,8 @@ export type Intent<Work = never> =
       readonly key: string
       readonly work: Work /** What stops it on the way: an interrupt or end of the session, or the cancelling of a call (`callTag`). */
       readonly stoppedBy: string
+      /** Once it has ended it may begin again under the same key, if that is still what ought to be: for an effect that may happen twice. */
+      readonly again?: true
     }
   /** Decide again at this log time. */
   | { readonly do: "wake"; readonly at: number }
@@ -60,6 +64,8 @@ export interface View {
   readonly settled: Session
   /** One past the newest record of `sessions` folded. */
   readonly sessionsNext: number
+  /** The offset from which records of this session may stand that have no tombstone, its `session.deleted` aside; null where there are none. */
+  readonly standing: number | null
   /** A call on its backend's topic as read back. */
   toolCall(backend: string, toolUseId: string): ToolCall | undefined
   /** The open calls of this session on the topics followed: as read back, and with what is appended but not yet read back. */
@@ -92,6 +98,20 @@ export interface Performing {
    * never rejects: what was lost is never said again.
    */
   readonly preview?: (said: ModelPreviewed) => Promise<boolean>
+  /** For a service whose contract says that it erases. */
+  readonly erasing?: Erasing
+}
+
+/** What erasing a session needs of the loop, beside the log itself. */
+export interface Erasing {
+  /** The partition of the session. */
+  readonly partition: number
+  /** Appends a tombstone under the key of this record of `sessions`; resolves when it stands, rejects where the partition is lost. */
+  tombstone(record: LogRecord): Promise<void>
+  /** Whatever of the session stood below this offset of `sessions`, and beside it when this effect began, is erased. */
+  erased(below: number): void
+  /** The offset below which every command of a partition is dealt with; 0 where another process sees to them. */
+  commandsDealtWith(partition: number): number
 }
 
 /** What intake makes of one command. */

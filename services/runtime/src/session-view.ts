@@ -22,6 +22,7 @@ export class SessionView implements View {
   readonly session: Session
   readonly settled: Session
   readonly sessionsNext: number
+  readonly standing: number | null
   readonly #owned: OwnedPartition
   readonly #source: ViewSource
   readonly #begun: (key: string) => boolean
@@ -34,6 +35,7 @@ export class SessionView implements View {
     this.session = owned.ahead(sessionId, source.topics.sessions, now)
     this.settled = owned.sessions.get(sessionId)
     this.sessionsNext = owned.next.get(source.topics.sessions) ?? 0
+    this.standing = owned.standing.from(sessionId)
     this.#owned = owned
     this.#source = source
     this.#begun = begun

@@ -1,5 +1,5 @@
 import type { Envelope, ModelPreviewed, SessionEvent, ToolEvent, TopicNames } from "@reins/events"
-import type { Certainty, Log, Placed } from "@reins/log"
+import { type Certainty, erasesHeader, type Log, type LogRecord, type Placed } from "@reins/log"
 import { type Codec, encodeToolJson } from "@reins/log/codec"
 import type { Clock } from "./clock.ts"
 import type { Metrics } from "./metrics.ts"
@@ -70,6 +70,20 @@ export class Speaker {
       certainty,
     })
     this.#to.metrics.appended.inc(topic, event.type)
+    return placed
+  }
+
+  /** A tombstone erases the one record whose key it has. Sent until it stands: its order among those of its session is what tells how far they have come. */
+  async erase(sessionId: string, { topic, partition, key, offset }: LogRecord): Promise<Placed> {
+    const placed = await this.#to.log.append({
+      topic,
+      partition,
+      key: () => key,
+      value: null,
+      headers: { session: sessionId, [erasesHeader]: String(offset) },
+      certainty: "until-withdrawn",
+    })
+    this.#to.metrics.appended.inc(topic, "tombstone")
     return placed
   }
 

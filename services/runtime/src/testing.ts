@@ -12,6 +12,8 @@ export interface Sight {
   /** What is read back, where the story tells more: the rest is appended and on its way. */
   readonly settled?: Session
   readonly sessionsNext?: number
+  /** Where records begin that a deletion has to erase. */
+  readonly standing?: number
   /** Instances that have left their group. */
   readonly gone?: readonly string[]
   readonly declared?: readonly ToolDeclared[]
@@ -30,6 +32,7 @@ export function viewOf(story: Story, sight: Sight = {}): View {
     session,
     settled: sight.settled ?? session,
     sessionsNext: sight.sessionsNext ?? story.records.length,
+    standing: sight.standing ?? null,
     toolCall: (backend, toolUseId) => story.tools.get(backend)?.get(sessionId, toolUseId),
     openToolCalls: () =>
       [...story.tools].flatMap(([backend, fold]) => [...fold.openOf(sessionId)].map((call) => ({ backend, call, ahead: call }))),

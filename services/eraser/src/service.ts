@@ -1,0 +1,37 @@
+import { topicNames } from "@reins/events"
+import type { Log } from "@reins/log"
+import type { Codec } from "@reins/log/codec"
+import type { Service } from "@reins/runtime"
+import type { Logger } from "pino"
+import { defaultEraserLimits, type EraserLimits } from "./config.ts"
+import { contract } from "./contract.ts"
+import { decide, type Work } from "./decide.ts"
+import { Erasure } from "./perform.ts"
+
+export interface EraserOptions {
+  readonly log: Log
+  readonly codec: Codec
+  readonly prefix: string
+  readonly partitions: number
+  readonly logger: Logger
+  readonly limits?: Partial<EraserLimits>
+}
+
+/** Erases deleted sessions, and has those deleted that have not run for longer than they are kept. Touches no session that is not deleted. */
+export function eraser({ log, codec, prefix, partitions, logger, limits: given }: EraserOptions): Service<Work> {
+  const limits = { ...defaultEraserLimits, ...given }
+  const erasure = new Erasure({ log, codec, topics: topicNames(prefix), partitions, logger, limits })
+  return {
+    name: "eraser",
+    contract,
+    decide: (view) => decide(view, limits),
+    perform: (work, performing) => erasure.perform(work, performing),
+    // Those of one partition share a reading only if they may wait for it together.
+    concurrency: 1000,
+  }
+}
+
+/** As the environment says (`REINS_SESSION_RETENTION_DAYS`). */
+export function retentionOf(days: number | null): Pick<EraserLimits, "retentionMs"> {
+  return { retentionMs: days === null ? null : days * 86_400_000 }
+}
