@@ -1,8 +1,9 @@
-import { randomBytes } from "node:crypto"
+import { createHash, randomBytes } from "node:crypto"
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import Anthropic from "@anthropic-ai/sdk"
+import { type KeySaved, topicNames } from "@reins/events"
 import { type Host, type HostOptions, startHost } from "@reins/host"
 import { readConfig } from "@reins/runtime"
 import { type SimulatedModel, startSimulatedModel } from "@reins/simulated-model"
@@ -75,6 +76,32 @@ export class ConsoleWorld {
     await this.host.stop()
     await this.model.stop()
     rmSync(this.#dir, { recursive: true, force: true })
+  }
+
+  /** A key of this tenant, as `reins keys create` saves it. */
+  async key(tenant: string): Promise<string> {
+    const { log, codec } = this.host
+    const secret = `rk_${randomBytes(16).toString("hex")}`
+    const saved: KeySaved = {
+      type: "key.saved",
+      eventId: `evt_${tenant}`,
+      tenant,
+      at: 0,
+      by: "cli@test",
+      id: `key_${tenant}`,
+      name: tenant,
+      hash: createHash("sha256").update(secret).digest("hex"),
+      revoked: false,
+    }
+    await log.append({
+      topic: topicNames("reins").keys,
+      partition: 0,
+      key: () => `${saved.id}/1`,
+      value: codec.encode("keys", saved),
+      headers: { type: saved.type },
+      certainty: "once",
+    })
+    return secret
   }
 
   client(apiKey: string = "any"): Anthropic {
