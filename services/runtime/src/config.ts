@@ -30,6 +30,8 @@ const shape = {
   REINS_DRAIN_MS: z.coerce.number().int().min(0).default(20_000),
   /** `off`: no answer is shown while it is being written; streams then hear of it when it is whole. Costs the log up to 20 records a second for each answer under way. */
   REINS_PREVIEWS: z.enum(["on", "off"]).default("on"),
+  /** Sessions that have not run for so many days are deleted, and with it erased (services/eraser). Unset: none is. */
+  REINS_SESSION_RETENTION_DAYS: z.coerce.number().positive().max(36_500).optional(),
   /** `open`: the gateway takes anyone who reaches it, which is allowed on a loopback address only. Without it: `open` in `reins dev`, `keys` elsewhere. */
   REINS_API_AUTH: z.enum(["open", "keys"]).optional(),
   ANTHROPIC_API_KEY: z.string().min(1).optional(),
