@@ -110,7 +110,10 @@ export function awaits(session: Known, call: Call): "approval" | "client" | "out
   return tool.permission === "always_ask" ? "approval" : null
 }
 
-/** The record that an answer to this call follows from: its hold, or the response that asked for it. */
+/**
+ * The record that an answer to this call follows from: the response that asked for it, as long as it was never sent anywhere, since that
+ * stands whatever becomes of a hold that is still under way; later the hold, so that no answer serves for another attempt.
+ */
 export function holdOf(session: Known, call: Call): string | null {
-  return call.state.is === "held" ? call.state.eventId : session.response
+  return call.state.is === "held" && call.attempt > 0 ? call.state.eventId : session.response
 }

@@ -407,7 +407,8 @@ function answered(session: Running, event: SessionEventOf<"approval.given" | "re
 function answeredCall(session: Known, call: Call, event: SessionEventOf<"approval.given" | "result.received">): Call | null {
   const waitsFor = awaits(session, call)
   // E5: of another hold of the same call it is no answer.
-  if (waitsFor === null || event.causedBy !== holdOf(session, call)) return null
+  const held = call.state.is === "held" ? call.state.eventId : null
+  if (waitsFor === null || event.causedBy === null || (event.causedBy !== holdOf(session, call) && event.causedBy !== held)) return null
   if (event.type === "result.received") {
     return waitsFor === "approval" ? null : { ...call, state: { is: "done", content: event.content, isError: event.isError } }
   }
