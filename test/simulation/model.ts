@@ -3,7 +3,7 @@ import type { Model, ModelAnswer, ModelFault } from "@reins/llm-invoker"
 import type { Faults } from "./faults.ts"
 import type { Life } from "./life.ts"
 import type { Random } from "./random.ts"
-import { toolsOf } from "./tools.ts"
+import { clientTools, toolsOf } from "./tools.ts"
 import type { VirtualTime } from "./virtual-time.ts"
 
 /** One request as it reached the model, whoever sent it and whether or not anyone still waits for the answer. */
@@ -71,7 +71,11 @@ export class SimulatedModel {
 
   #say(body: string): ModelAnswer {
     const { random, faults } = this.#world
-    const { messages } = JSON.parse(body) as { messages: { role: string; content: { type: string }[] }[] }
+    const { messages, tools: given } = JSON.parse(body) as {
+      messages: { role: string; content: { type: string }[] }[]
+      tools?: { name: string }[]
+    }
+    const ofClient = clientTools.filter((name) => given?.some((tool) => tool.name === name))
     let turns = 0
     for (const message of messages) {
       if (message.role === "assistant") turns++
@@ -82,7 +86,7 @@ export class SimulatedModel {
     const blocks: Record<string, unknown>[] = [{ type: "text", text: `Thought ${++this.#ids}.` }]
     for (let use = 0; use < uses; use++) {
       const tools = toolsOf[random.pick(["ledger", "ledger", "second", "plain"])] as (typeof toolsOf)[string]
-      const [name] = random.pick(tools)
+      const name = ofClient.length > 0 && random.chance(0.25) ? random.pick(ofClient) : random.pick(tools)[0]
       const known = random.chance(0.96)
       const fits = random.chance(0.96)
       blocks.push({ type: "tool_use", id: `toolu_${++this.#ids}`, name: known ? name : "nosuch", input: { n: fits ? this.#ids : "many" } })

@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto"
 import { isDeepStrictEqual } from "node:util"
 import { type TopicNames, topicNames } from "@reins/events"
 import type { ModelAnswer, ModelFault } from "@reins/llm-invoker"
@@ -6,11 +7,40 @@ import { type Codec, decodeRecord } from "@reins/log/codec"
 import type { Observed } from "@reins/runtime"
 import type { Acknowledged } from "./clients.ts"
 import type { ModelCall } from "./model.ts"
-import { type Block, type Fact, isSettled, RefSessions, RefTools, type Verdict } from "./reference.ts"
+import {
+  type Block,
+  canonical,
+  type Fact,
+  isHeld,
+  isSettled,
+  type RefCall,
+  type RefSession,
+  RefSessions,
+  RefTools,
+  toolOf,
+  type Verdict,
+} from "./reference.ts"
 import type { Effect } from "./tools.ts"
 
-/** The invariants, in the numbers of the fault catalogue. P3 is the promise that what is recorded is never computed again. */
-export type Invariant = `I${number}` | "P3"
+/**
+ * The invariants and bad inputs, in the numbers of the fault catalogue. P3 is the promise that what is recorded is never computed again.
+ *
+ * What they ask of calls that wait for someone:
+ *
+ * - I17 Under `always_ask` no attempt is dispatched, and none has an effect, without an allow that stands before it in the log: for this
+ *   call, for these arguments, and for this attempt alone. The allow goes over to the next attempt only where the log says of the last
+ *   that it had no effect. What P4 means here: the allow is for an attempt, not for a process. An attempt in flight when its process dies
+ *   is handled by its class as ever, under the same allow: run again where the class lets it (`pure`, `idempotent`, `keyed` under its key,
+ *   `queryable` once it is asked and the old run forbidden), never where it does not.
+ * - I4 A person who allows a call of which nobody knows what became of it allows one more effect; nothing else does.
+ * - I7 What was denied has no effect by any later attempt; what the client runs is never run by a worker.
+ * - B14 The content that a client gives becomes the result of the call it was given for, exactly, if that call waited for a client, and at
+ *   most once.
+ * - B15 After `session.ended`, `session.archived` or `session.deleted` nothing is accepted that begins or answers anything.
+ * - B16 A session for which anything is under way outside is neither archived nor deleted. (It may be before `session.idled` stands: who
+ *   asked was answered on one that was on its way and got lost. Nothing is under way then.)
+ */
+export type Invariant = `I${number}` | "P3" | "B14" | "B15" | "B16"
 
 export interface Violation {
   readonly invariant: Invariant
@@ -37,6 +67,20 @@ export interface Counted {
   unknownOutcomes: number
   modelCalls: number
   extraModelCalls: number
+  /** Calls held, by reason; what was said about them and counted; what was said and came to nothing. */
+  holds: number
+  unknownHolds: number
+  allows: number
+  denials: number
+  results: number
+  early: number
+  unheard: number
+  /** Attempts that went on under the allow of one that had no effect. */
+  keptAllows: number
+  waits: number
+  updates: number
+  archived: number
+  deleted: number
 }
 
 interface Request {
@@ -56,6 +100,16 @@ interface CallStory {
   readonly input: string
   /** Of a response that was cut off: it must never run. */
   readonly cut: boolean
+  readonly asks: boolean
+  readonly ofClient: boolean
+  /** Allows that count for it, in their order. */
+  readonly allows: { readonly eventId: string; readonly afterUnknown: boolean }[]
+  /** The allow under which an attempt was dispatched. */
+  readonly under: Map<number, string>
+  /** Attempts of which the log says that they had no effect. */
+  readonly without: Set<number>
+  /** How many attempts there had been when it was denied. */
+  deniedAfter: number | null
   readonly effects: Effect[]
   /** Attempts dispatched on `sessions` as accepted. */
   readonly dispatched: Map<number, Fact>
@@ -84,6 +138,18 @@ export class Oracle {
     unknownOutcomes: 0,
     modelCalls: 0,
     extraModelCalls: 0,
+    holds: 0,
+    unknownHolds: 0,
+    allows: 0,
+    denials: 0,
+    results: 0,
+    early: 0,
+    unheard: 0,
+    keptAllows: 0,
+    waits: 0,
+    updates: 0,
+    archived: 0,
+    deleted: 0,
   }
   /** Every record as it was written, by topic and partition; what compaction takes from the log stays here. */
   readonly history: Map<string, LogRecord[]> = new Map()
@@ -99,6 +165,10 @@ export class Oracle {
   readonly #keys = new Set<string>()
   readonly #answers = new Map<string, { accepted: number; offset: number }>()
   readonly #commands = new Map<string, { offset: number; commandId: string }[]>()
+  /** Everything that was ever asked under a commandId. */
+  readonly #asked = new Map<string, Fact[]>()
+  /** Where sessions were closed for good, and by what. */
+  readonly #closedBy = new Map<string, { readonly partition: number; readonly offset: number; readonly type: string }>()
   readonly #acknowledged: Acknowledged[] = []
   readonly #requests = new Map<string, Request>()
   readonly #notBefore = new Map<string, number>()
@@ -158,16 +228,27 @@ export class Oracle {
     if (verdict === "late") this.counted.late++
     else if (verdict === "superseded") this.counted.superseded++
     else if (verdict === "duplicate") this.counted.duplicates++
-    else if (fact.causedBy !== null && !this.#eventIds.has(fact.causedBy))
+    else if (fact.causedBy !== null && !this.#eventIds.has(fact.causedBy) && !this.#isUnheard(fact))
       this.#violated("I12", `${fact.type} ${fact.eventId} stands before its cause ${fact.causedBy}`)
     this.#eventIds.add(fact.eventId)
     this.tell?.(`${id}/${record.offset} ${verdict} ${describe(fact)}`)
   }
 
+  /** An answer to a hold that was still under way and was never taken: it is heard, and changes nothing. */
+  #isUnheard({ type, sessionId, toolUseId, eventId }: Fact): boolean {
+    if (type !== "approval.given" && type !== "result.received") return false
+    return this.look(sessionId)?.calls.find((call) => call.id === toolUseId)?.answer !== eventId
+  }
+
   #command(record: LogRecord): void {
     let commandId = record.headers["reins-command-id"]
     try {
-      commandId ??= (JSON.parse(Buffer.from(record.value as Uint8Array).toString("utf8")) as { commandId?: string }).commandId
+      const said: Fact = JSON.parse(Buffer.from(record.value as Uint8Array).toString("utf8"))
+      commandId ??= said.commandId
+      const id = commandId ?? `cmd_${record.topic}-${record.partition}-${record.offset}`
+      const asked = this.#asked.get(id)
+      if (asked === undefined) this.#asked.set(id, [said])
+      else asked.push(said)
     } catch {
       // Poison: it goes to the dead letters, which is judged there.
     }
@@ -188,11 +269,15 @@ export class Oracle {
     const session = partition.of(fact.sessionId)
     const callBefore = session.calls.find((call) => call.id === fact.toolUseId)
     const notBefore = callBefore?.notBefore ?? 0
+    const heldBefore = callBefore?.is === "held" ? callBefore.hold : null
     const { outputTokens, phase } = session
+    const underWay =
+      phase === "asking" ? session.request?.failed === false : phase === "tools" && session.calls.some(({ is }) => is === "open")
     const verdict = partition.apply(fact, record.timestamp)
     if (fact.commandId !== undefined) {
       const answer = this.#answers.get(fact.commandId) ?? { accepted: 0, offset: record.offset }
-      if (verdict === "accepted") {
+      // What a deleted session was asked is forgotten with it: asked again, it is refused.
+      if (verdict === "accepted" && !(phase === "deleted" && answer.accepted > 0)) {
         answer.accepted++
         answer.offset = record.offset
         if (answer.accepted > 1) this.#violated("I1", `the command ${fact.commandId} was accepted ${answer.accepted} times`)
@@ -204,13 +289,24 @@ export class Oracle {
     if (session.phase !== "asking" || fact.type === "model.requested" || fact.type === "model.failed")
       this.#claimCloses(`model/${fact.sessionId}`, fact.sessionId)
     if (fact.type === "model.requested") this.#openClaims.set(`model/${fact.sessionId}`, fact.instance)
+    this.#closing(record, fact, underWay)
     switch (fact.type) {
+      case "approval.given":
+      case "result.received":
+        this.#answer(fact, session, callBefore, heldBefore)
+        break
+      case "session.updated":
+        this.counted.updates++
+        break
+      case "session.idled":
+        if (fact.reason === "requires_action") this.counted.waits++
+        break
       case "interrupt.received":
       case "session.ended":
+      case "session.archived":
+      case "session.deleted":
         if (phase !== "idle") this.#stopped.add(fact.sessionId)
-        for (const call of this.#calls.values())
-          if (call.sessionId === fact.sessionId && call.closing === null && session.calls.some((one) => one.id === call.toolUseId))
-            call.closing = fact
+        for (const call of this.#calls.values()) if (call.sessionId === fact.sessionId && call.closing === null) call.closing = fact
         break
       case "model.requested": {
         this.#stopped.delete(fact.sessionId)
@@ -249,11 +345,18 @@ export class Oracle {
       case "model.responded":
         for (const block of blocksOf(fact.content)) {
           if (block.type !== "tool_use") continue
+          const tool = toolOf(session, block.name)
           this.#calls.set(`${fact.sessionId}/${block.id}`, {
             sessionId: fact.sessionId,
             toolUseId: block.id,
             input: JSON.stringify(block.input),
             cut: fact.stopReason !== "tool_use",
+            asks: tool?.permission === "always_ask",
+            ofClient: tool?.backend === "client",
+            allows: [],
+            under: new Map(),
+            without: new Set(),
+            deniedAfter: null,
             effects: [],
             dispatched: new Map(),
             refused: false,
@@ -271,8 +374,14 @@ export class Oracle {
   #callFact(record: LogRecord, fact: Fact, notBefore: number, deadlineAt: number, callsMax: number, calls: number): void {
     const call = this.#calls.get(`${fact.sessionId}/${fact.toolUseId}`)
     if (call === undefined) return this.#violated("I3", `${fact.eventId} is about a call that nobody asked for`)
+    if (fact.type === "tool-call.held") {
+      if (fact.reason === "outcome_unknown") this.counted.unknownHolds++
+      else this.counted.holds++
+      return
+    }
     if (fact.type === "tool-call.dispatched") {
       call.dispatched.set(fact.attempt, fact)
+      this.#spend(call, fact)
       if (this.#stopped.has(fact.sessionId)) this.#violated("I18", `${fact.eventId} is dispatched after its session was stopped`)
       if (call.cut) this.#violated("I10", `${fact.eventId} is dispatched from a response that was cut off`)
       if (record.timestamp < notBefore) this.#violated("I20", `${fact.eventId} is dispatched ${notBefore - record.timestamp} ms too early`)
@@ -283,8 +392,81 @@ export class Oracle {
     if (fact.type === "tool-call.outcome-unknown") this.counted.unknownOutcomes++
     if (fact.type === "tool-call.timed-out" && record.timestamp < deadlineAt)
       this.#violated("I20", `${fact.eventId} is timed out ${deadlineAt - record.timestamp} ms before its deadline`)
+    if (fact.effect === "none") call.without.add(fact.attempt)
     const again = (fact.type === "tool-call.failed" || fact.type === "tool-call.timed-out") && fact.retryAfterMs !== null
     if (!again) call.closing = fact
+  }
+
+  /** I17 as the log tells it: which allow an attempt stands on, and that it was not used up. */
+  #spend(call: CallStory, { eventId, attempt }: Fact): void {
+    const allow = call.allows.at(-1)
+    if (allow === undefined) return call.asks ? this.#violated("I17", `${eventId} is dispatched and nobody has allowed it`) : undefined
+    const before = [...call.under].filter(([, under]) => under === allow.eventId).map(([earlier]) => earlier)
+    const spent = before.filter((earlier) => !call.without.has(earlier))
+    if (call.asks && spent.length > 0)
+      this.#violated(
+        "I17",
+        `${eventId} is dispatched under ${allow.eventId}, under which attempt ${spent.join(" and ")} may have had an effect`,
+      )
+    if (before.length > 0) this.counted.keptAllows++
+    call.under.set(attempt, allow.eventId)
+  }
+
+  /** What someone said about a call, held against what they asked for and against what waited. */
+  #answer(fact: Fact, session: RefSession, ref: RefCall | undefined, hold: RefCall["hold"]): void {
+    if (ref === undefined || ref.answer !== fact.eventId) {
+      this.counted.unheard++
+      return
+    }
+    const id = `${fact.sessionId}/${fact.toolUseId}`
+    const call = this.#calls.get(id)
+    if (call === undefined) return this.#violated("I17", `${fact.eventId} answers ${id}, which nobody asked for`)
+    if (hold === null) this.counted.early++
+    const hash = createHash("sha256")
+      .update(canonical(JSON.parse(call.input)))
+      .digest("hex")
+    const asked = this.#asked.get(fact.commandId) ?? []
+    if (fact.type === "result.received") {
+      this.counted.results++
+      call.closing ??= fact
+      const isSaid = asked.some(
+        (said) =>
+          said.type === "result.give" &&
+          said.toolUseId === fact.toolUseId &&
+          isDeepStrictEqual(JSON.parse(fact.content), blocksGiven(said.content)),
+      )
+      if (!isSaid) this.#violated("B14", `${fact.eventId} gives ${fact.content} for ${id}, which ${fact.commandId} does not say`)
+      if (!call.ofClient && hold?.reason !== "outcome_unknown")
+        this.#violated("B14", `${fact.eventId} gives a result for ${id}, which no client runs`)
+      return
+    }
+    const isSaid = asked.some(
+      (said) =>
+        said.type === "approval.give" &&
+        said.toolUseId === fact.toolUseId &&
+        said.decision === fact.decision &&
+        (said.argumentsHash === undefined || said.argumentsHash === hash),
+    )
+    if (!isSaid)
+      this.#violated("I17", `${fact.eventId} decides (${fact.decision}) on ${id} with these arguments, and ${fact.commandId} does not`)
+    if (call.ofClient) this.#violated("I17", `${fact.eventId} decides on ${id}, which its client runs`)
+    if (fact.decision === "allow") {
+      this.counted.allows++
+      call.allows.push({ eventId: fact.eventId, afterUnknown: hold?.reason === "outcome_unknown" })
+    } else {
+      this.counted.denials++
+      call.deniedAfter = session.calls.find((one) => one.id === fact.toolUseId)?.attempt ?? 0
+      call.closing ??= fact
+    }
+  }
+
+  /** B15 and B16: where a session was closed for good, and that nothing was under way for it. */
+  #closing({ partition, offset }: LogRecord, { type, sessionId, eventId }: Fact, underWay: boolean): void {
+    if (type !== "session.ended" && type !== "session.archived" && type !== "session.deleted") return
+    if (type === "session.archived") this.counted.archived++
+    if (type === "session.deleted") this.counted.deleted++
+    if (type !== "session.ended" && underWay) this.#violated("B16", `${eventId} (${type}) closes a session that is running`)
+    this.#closedBy.set(sessionId, { partition, offset, type })
   }
 
   #toolFact(record: LogRecord, fact: Fact, backend: string): Verdict {
@@ -353,6 +535,9 @@ export class Oracle {
       else for (const id of ids) seen.add(id)
     }
     const reference = this.#verdicts.get(`${topic}/${partition}/${offset}`)
+    const closed = topic === this.#topics.sessions && verdict === "accepted" ? this.#closedBy.get(event.sessionId) : undefined
+    if (closed !== undefined && offset > closed.offset && !mayFollow(closed.type, event.type))
+      this.#violated("B15", `${instance} accepts ${event.type} ${event.eventId} after ${closed.type} of ${event.sessionId}`)
     const onSessions = topic === this.#topics.sessions
     const matters = onSessions || ["tool-call.dispatched", "tool-call.claimed", "tool-call.finished"].includes(event.type)
     // Who begins at a low watermark replays what is left of calls that were closed and forgotten: it may take less for accepted.
@@ -396,6 +581,8 @@ export class Oracle {
   /** I3 and I21: every tool_use is answered once, at once and in order. */
   #resultsInOrder(call: ModelCall, body: unknown): void {
     const { messages } = body as { messages: { role: string; content: Fact[] }[] }
+    for (const block of messages.flatMap(({ content }) => content))
+      if (block.type === "tool_result") this.#resultAsGiven(call.sessionId, block)
     messages.forEach((message, index) => {
       const uses = message.content.filter((block) => block.type === "tool_use").map((block) => block.id)
       const results = (messages[index + 1]?.content ?? []).filter((block) => block.type === "tool_result").map((block) => block.tool_use_id)
@@ -403,6 +590,21 @@ export class Oracle {
       const invariant = uses.length === results.length && uses.every((id) => results.includes(id)) ? "I21" : "I3"
       this.#violated(invariant, `${call.sessionId}: the calls ${uses.join(" ")} are answered by ${results.join(" ")}`)
     })
+  }
+
+  /** B14: what a client gave is told to the model for its own call alone, and nothing else is told in its place. */
+  #resultAsGiven(sessionId: string, { tool_use_id: toolUseId, content }: Fact): void {
+    const id = `${sessionId}/${toolUseId}`
+    const text = canonical(content)
+    const given = /Given for (toolu_\d+), /.exec(text)?.[1]
+    if (given === undefined) return
+    const call = this.#calls.get(id)
+    const closing = call?.closing
+    if (given !== toolUseId) this.#violated("B14", `the model is told of ${id} what was given for ${given}`)
+    else if (closing?.type !== "result.received")
+      this.#violated("B14", `the model is told of ${id} what a client gave and nobody took (${text})`)
+    else if (canonical(JSON.parse(closing.content)) !== text)
+      this.#violated("B14", `the model is told ${text} of ${id}; the first result was ${closing.content}`)
   }
 
   answered(call: ModelCall, answer: ModelAnswer | ModelFault): void {
@@ -449,7 +651,19 @@ export class Oracle {
     if (!Number.isInteger((JSON.parse(effect.input) as { n?: unknown }).n))
       this.#violated("I7", `${id} ran with ${effect.input}, which its schema does not let through`)
     if (effect.key !== id) this.#violated("I4", `${id} ran under the key ${effect.key}`)
-    const applied = call.effects.filter((one) => one.applied).length
+    const closing = call.closing?.type as string | undefined
+    if (!call.dispatched.has(effect.attempt) && (closing === "interrupt.received" || closing?.startsWith("session.")))
+      this.#violated("I18", `${id}/${effect.attempt} had an effect, and ${closing} had closed it before it was dispatched`)
+    if (call.ofClient) this.#violated("I7", `${id} is its client's to run and was run by ${effect.instance}`)
+    if (call.deniedAfter !== null && effect.attempt > call.deniedAfter)
+      this.#violated("I7", `${id}/${effect.attempt} was denied and had an effect`)
+    if (call.asks && !call.under.has(effect.attempt)) this.#violated("I17", `${id}/${effect.attempt} had an effect that nobody allowed`)
+    // Who allows a call of which nobody knows what became of it allows it once more.
+    const epoch = ({ attempt }: Effect): number =>
+      call.allows.findLastIndex(
+        ({ eventId, afterUnknown }) => afterUnknown && [...call.under].some(([at, under]) => under === eventId && at <= attempt),
+      )
+    const applied = call.effects.filter((one) => one.applied && (effect.class === "keyed" || epoch(one) === epoch(effect))).length
     if (applied > 1 && (once.has(effect.class) || effect.class === "keyed"))
       this.#violated("I4", `${effect.class} ${id} took effect ${applied} times`)
   }
@@ -495,7 +709,9 @@ export class Oracle {
     for (const { sessions } of this.#sessions.values()) {
       for (const [sessionId, session] of sessions)
         if (!isSettled(session))
-          open.push(`${sessionId} is ${session.phase}${session.request === null ? "" : `, request ${session.request.claim}`}`)
+          open.push(
+            `${sessionId} is ${session.phase}${isHeld(session) ? `, held, told: ${session.waiting}` : ""}${session.request === null ? "" : `, request ${session.request.claim}`}`,
+          )
     }
     for (const [id, { calls }] of this.#tools)
       for (const [call, { open: is }] of calls) if (is) open.push(`the call ${call} on ${id} is open`)
@@ -526,6 +742,22 @@ export class Oracle {
     )
   }
 
+  /** The session as it may be read in the log by anyone. */
+  look(sessionId: string): RefSession | undefined {
+    for (const { sessions } of this.#sessions.values()) {
+      const session = sessions.get(sessionId)
+      if (session !== undefined) return session
+    }
+    return undefined
+  }
+
+  /** Sessions of which it is said that they wait for someone. */
+  waiting(): readonly (readonly [string, RefSession])[] {
+    return [...this.#sessions.values()].flatMap(({ sessions }) =>
+      [...sessions].filter(([, { phase, waiting }]) => phase === "tools" && waiting === "told"),
+    )
+  }
+
   conclude(): void {
     for (const open of this.unsettled()) this.#violated("I2", open)
     this.#concludeCommands()
@@ -545,17 +777,19 @@ export class Oracle {
         continue
       }
       if (command.order === null) continue
-      const before = last.get(command.sessionId)
+      const before = last.get(command.sender)
       if (before !== undefined && before.offset > answer.offset)
         this.#violated("I1", `${command.commandId} was accepted before a command that was acknowledged earlier`)
-      last.set(command.sessionId, { order: command.order, offset: answer.offset })
+      last.set(command.sender, { order: command.order, offset: answer.offset })
     }
   }
 
-  #concludeCall({ sessionId, toolUseId, effects, closing, dispatched }: CallStory): void {
+  #concludeCall({ sessionId, toolUseId, effects: all, closing, dispatched, under }: CallStory): void {
     const id = `${sessionId}/${toolUseId}`
     const is = [...dispatched.values()].at(-1)?.effect as string | undefined
     if (closing === null) return
+    // Of attempts that a person let follow each other, the last is the one that was closed.
+    const effects = all.filter(({ attempt }) => under.get(attempt) === under.get(closing.attempt) || closing.attempt === undefined)
     if (closing.type === "tool-call.completed" && effects.length === 0) this.#violated("I5", `${id} is completed and had no effect`)
     if (is === undefined || !once.has(is) || effects.length === 0) return
     const none = (closing.type === "tool-call.failed" || closing.type === "tool-call.timed-out") && closing.effect === "none"
@@ -563,6 +797,21 @@ export class Oracle {
     if (closing.type === "tool-call.timed-out" && closing.effect !== "none")
       this.#violated("I5", `${id} had an effect and is timed out instead of unknown`)
   }
+}
+
+/** What may still be said of a session that is closed for good, and changes nothing that runs. */
+function mayFollow(closed: string, type: string): boolean {
+  if (type === "command.rejected") return true
+  return (
+    closed !== "session.deleted" &&
+    ["session.updated", "session.archived", "session.deleted", "approval.given", "result.received"].includes(type)
+  )
+}
+
+/** The content of a command as the blocks that it stands for. */
+function blocksGiven(content: Fact): Fact {
+  if (content === undefined || content === null) return []
+  return typeof content === "string" ? [{ type: "text", text: content }] : content
 }
 
 function blocksOf(content: string): Fact[] {
@@ -592,7 +841,7 @@ function bodyOf(agent: Fact, blocks: readonly Block[]): unknown {
     system: JSON.parse(agent.system),
     tools: agent.tools.map((tool: Fact) => ({
       name: tool.name,
-      description: tool.description,
+      ...(tool.description === null ? {} : { description: tool.description }),
       input_schema: JSON.parse(tool.inputSchema),
     })),
     messages,

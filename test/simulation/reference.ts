@@ -16,13 +16,21 @@ export interface Block {
   readonly json: string
 }
 
-interface RefCall {
+export interface RefCall {
   readonly id: string
   readonly tool: string
+  /** Of the arguments as canonical JSON. */
+  readonly hash: string
   attempt: number
   failures: number
-  is: "wanted" | "open" | "done"
+  is: "wanted" | "open" | "held" | "done"
   dispatch: string | null
+  /** While it is held: by which record, for what and with which words. */
+  hold: { readonly id: string; readonly reason: string; readonly message: string | null } | null
+  /** The allow under which it may run. */
+  allow: string | null
+  /** The newest approval or result that changed it. */
+  answer: string | null
   deadlineAt: number
   notBefore: number
   content: string
@@ -36,7 +44,7 @@ interface RefRequest {
   failed: boolean
 }
 
-type Phase = "absent" | "idle" | "asking" | "tools" | "settling" | "parked" | "ended"
+type Phase = "absent" | "idle" | "asking" | "tools" | "settling" | "parked" | "ended" | "deleted"
 
 export interface RefSession {
   phase: Phase
@@ -46,6 +54,10 @@ export interface RefSession {
   agent: Fact
   wake: boolean
   reason: string | null
+  /** Whether it is known to wait for someone: it was told so, or it was and some of it has been answered since. */
+  waiting: "no" | "told" | "still"
+  title: string | null
+  metadata: string
   queued: { id: string; content: string }[]
   blocks: Block[]
   digest: string
@@ -76,6 +88,9 @@ function fresh(): RefSession {
     agent: null,
     wake: false,
     reason: null,
+    waiting: "no",
+    title: null,
+    metadata: "{}",
     queued: [],
     blocks: [],
     digest: sha(""),
@@ -130,8 +145,10 @@ export class RefSessions {
     if (fact.command != null && fact.command.offset <= (this.answered.get(fact.command.partition) ?? -1)) return "duplicate"
     const session = this.of(fact.sessionId)
     if (fact.commandId !== undefined && session.heard.has(fact.commandId)) return "duplicate"
+    const wasDeleted = session.phase === "deleted"
     const verdict = judge(session, fact, timestamp)
-    if (verdict === "accepted") {
+    // What a deleted session answers is erased with everything else of it, so nothing may follow from it.
+    if (verdict === "accepted" && !wasDeleted) {
       if (fact.commandId !== undefined) session.heard.add(fact.commandId)
       if (fact.command != null) this.answered.set(fact.command.partition, fact.command.offset)
     }
@@ -142,19 +159,32 @@ export class RefSessions {
 function judge(session: RefSession, fact: Fact, timestamp: number): Verdict {
   const no: Verdict = results.has(fact.type) ? "late" : "superseded"
   if (fact.type === "command.rejected") return "accepted"
+  if (session.phase === "deleted") return no
+  if (fact.type === "session.deleted") {
+    Object.assign(session, fresh(), { phase: "deleted" })
+    return "accepted"
+  }
   if (session.phase === "absent") {
     if (fact.type !== "session.started") return no
     session.phase = "idle"
     session.agent = fact.agent
+    session.title = fact.title ?? null
+    session.metadata = fact.metadata ?? "{}"
     if (fact.input !== null) {
       session.queued.push({ id: fact.eventId, content: fact.input })
       session.wake = true
     }
     return "accepted"
   }
-  if (session.phase === "ended") return no
+  if (fact.type === "session.updated") return update(session, fact)
+  if (session.phase === "ended") return ["session.archived", "approval.given", "result.received"].includes(fact.type) ? "accepted" : no
   const running = session.phase !== "parked"
   switch (fact.type) {
+    case "approval.given":
+    case "result.received":
+      // Too late or not to the point, it is heard all the same: its sender has an answer.
+      if (session.phase === "tools") answer(session, fact)
+      return "accepted"
     case "message.received":
       session.queued.push({ id: fact.eventId, content: fact.content })
       if ((running ? session.phase : session.before) === "idle") session.wake = true
@@ -170,6 +200,7 @@ function judge(session: RefSession, fact: Fact, timestamp: number): Verdict {
       return "accepted"
     }
     case "session.ended":
+    case "session.archived":
       closeAll(session)
       session.queued = []
       session.phase = "ended"
@@ -202,6 +233,7 @@ function judge(session: RefSession, fact: Fact, timestamp: number): Verdict {
       return "accepted"
     }
     case "session.idled":
+      if (fact.reason === "requires_action" && session.heard.has(`idled/${fact.eventId}`)) return "duplicate"
       return idled(session, fact) ? "accepted" : no
   }
   return fact.type.startsWith("tool-call.") && onCall(session, fact, timestamp) ? "accepted" : no
@@ -210,15 +242,84 @@ function judge(session: RefSession, fact: Fact, timestamp: number): Verdict {
 function closeAll(session: RefSession): void {
   for (const call of session.calls) {
     if (call.is === "done") continue
+    const atClient = waitsFor(session, call) === "client"
     const ran = call.is === "open" || call.attempt > 0
     call.is = "done"
     call.isError = true
     call.content = JSON.stringify(
-      ran
-        ? "Interrupted. The call had been dispatched and may have run; its outcome is unknown."
-        : "Interrupted before it was dispatched. It was not run.",
+      atClient
+        ? "Interrupted while it waited for its client. It may have run; its outcome is unknown."
+        : ran
+          ? "Interrupted. The call had been dispatched and may have run; its outcome is unknown."
+          : "Interrupted before it was dispatched. It was not run.",
     )
   }
+}
+
+function update(session: RefSession, fact: Fact): Verdict {
+  const changes = JSON.parse(fact.changes)
+  if (changes.title !== undefined) session.title = changes.title
+  if (changes.metadata !== undefined) session.metadata = canonical(changes.metadata)
+  // A turn goes on with the tools that it began with.
+  if (fact.tools !== null && session.phase === "idle" && !session.wake) session.agent = { ...session.agent, tools: JSON.parse(fact.tools) }
+  return "accepted"
+}
+
+/** JSON with its keys in order, however it was written. */
+export function canonical(value: Fact): string {
+  if (typeof value !== "object" || value === null) return JSON.stringify(value)
+  if (Array.isArray(value)) return `[${value.map(canonical).join(",")}]`
+  const fields = Object.keys(value).sort()
+  return `{${fields.map((field) => `${JSON.stringify(field)}:${canonical(value[field])}`).join(",")}}`
+}
+
+export function toolOf(session: RefSession, name: string): Fact {
+  return session.agent.tools.find((tool: Fact) => tool.name === name)
+}
+
+/** For what a call waits, or would if someone had said so already. */
+export function waitsFor(session: RefSession, call: RefCall): "approval" | "client" | "outcome_unknown" | null {
+  if (call.is === "held") return call.hold?.reason as "approval" | "client" | "outcome_unknown"
+  if (call.is !== "wanted" || call.attempt > 0 || call.allow !== null) return null
+  const tool = toolOf(session, call.tool)
+  if (tool?.backend === "client") return "client"
+  return tool?.permission === "always_ask" ? "approval" : null
+}
+
+/** Something is open, and all that is open is held. */
+export function isHeld(session: RefSession): boolean {
+  const open = session.calls.filter((call) => call.is !== "done")
+  return open.length > 0 && open.every((call) => call.is === "held")
+}
+
+/** A call has changed: whether nothing runs, and that was told before. */
+function changed(session: RefSession): void {
+  session.waiting = session.waiting !== "no" && isHeld(session) ? "still" : "no"
+}
+
+/** What someone says about a call counts for that call, for that hold, once, and an allow for those arguments alone. */
+function answer(session: RefSession, fact: Fact): void {
+  const call = session.calls.find((one) => one.id === fact.toolUseId)
+  const reason = call === undefined ? null : waitsFor(session, call)
+  if (call === undefined || reason === null) return
+  // The response that asked for it is named by whoever answers what has not been sent anywhere yet; else the hold is.
+  const named = [...(call.is === "held" ? [call.hold?.id] : []), ...(call.attempt === 0 ? [session.response] : [])]
+  if (!named.includes(fact.causedBy)) return
+  if (fact.type === "result.received") {
+    if (reason === "approval") return
+    if (call.is === "wanted") session.toolCalls++
+    Object.assign(call, { is: "done", content: fact.content, isError: fact.isError })
+  } else {
+    if (reason === "client" || fact.argumentsHash !== call.hash) return
+    if (fact.decision === "allow") Object.assign(call, { is: "wanted", allow: fact.eventId, notBefore: 0 })
+    else {
+      const known = reason === "outcome_unknown" ? (call.hold?.message ?? "") : `Permission to use ${call.tool} has been denied.`
+      Object.assign(call, { is: "done", content: JSON.stringify(fact.message ?? known), isError: true })
+    }
+  }
+  call.answer = fact.eventId
+  call.hold = null
+  changed(session)
 }
 
 function requested(session: RefSession, fact: Fact): boolean {
@@ -243,6 +344,7 @@ function requested(session: RefSession, fact: Fact): boolean {
   session.digest = digest
   session.queued.splice(0, fact.takes)
   session.calls = []
+  session.waiting = "no"
   session.turns = fact.turn
   session.limitHit = false
   session.phase = "asking"
@@ -276,10 +378,14 @@ function responded(session: RefSession, fact: Fact): boolean {
   session.calls = uses.map((use: Fact) => ({
     id: use.id,
     tool: use.name,
+    hash: sha(canonical(use.input ?? {})),
     attempt: 0,
     failures: 0,
     is: runs ? "wanted" : "done",
     dispatch: null,
+    hold: null,
+    allow: null,
+    answer: null,
     deadlineAt: 0,
     notBefore: 0,
     content: JSON.stringify(`Not run: the response ended with ${fact.stopReason ?? "no stop reason"}.`),
@@ -302,38 +408,65 @@ function responded(session: RefSession, fact: Fact): boolean {
 
 function onCall(session: RefSession, fact: Fact, timestamp: number): boolean {
   const call = session.calls.find((one) => one.id === fact.toolUseId)
-  if (session.phase !== "tools" || call === undefined) return false
+  if (session.phase !== "tools" || call === undefined || !callChanges(session, call, fact, timestamp)) return false
+  if ((fact.type === "tool-call.dispatched" && fact.attempt === 1) || (fact.type === "tool-call.held" && fact.reason === "client"))
+    session.toolCalls++
+  changed(session)
+  return true
+}
+
+function callChanges(session: RefSession, call: RefCall, fact: Fact, timestamp: number): boolean {
   const done = (content: string, isError: boolean): boolean => {
     Object.assign(call, { is: "done", content, isError })
     return true
   }
+  const onResponse = call.is === "wanted" && fact.causedBy === session.response
+  const onDispatch = call.is === "open" && fact.attempt === call.attempt && fact.causedBy === call.dispatch
   switch (fact.type) {
     case "tool-call.refused":
-      if (call.is !== "wanted" || call.attempt !== 0 || fact.causedBy !== session.response) return false
+      if (!onResponse || call.attempt !== 0) return false
       if (fact.code === "quota_exceeded") session.limitHit = true
       return done(JSON.stringify(fact.message), true)
-    case "tool-call.dispatched":
-      if (call.is !== "wanted" || fact.attempt !== call.attempt + 1 || fact.causedBy !== session.response) return false
+    case "tool-call.held": {
+      const fits =
+        fact.reason === "outcome_unknown"
+          ? onDispatch
+          : ["approval", "client"].includes(fact.reason) && onResponse && fact.attempt === call.attempt && call.allow === null
+      if (!fits) return false
+      Object.assign(call, { is: "held", allow: null, hold: { id: fact.eventId, reason: fact.reason, message: fact.message } })
+      return true
+    }
+    case "tool-call.dispatched": {
+      if (!onResponse || fact.attempt !== call.attempt + 1) return false
+      const tool = toolOf(session, call.tool)
+      if (tool?.backend === "client" || (tool?.permission === "always_ask" && call.allow === null)) return false
       call.attempt = fact.attempt
       call.is = "open"
       call.dispatch = fact.eventId
       call.deadlineAt = timestamp + fact.deadlineMs
-      if (fact.attempt === 1) session.toolCalls++
       return true
-    default:
-      if (call.is !== "open" || fact.attempt !== call.attempt || fact.causedBy !== call.dispatch) return false
-      if (fact.type === "tool-call.completed") return done(fact.content, fact.isError)
-      if (fact.type === "tool-call.outcome-unknown" || fact.retryAfterMs === null) return done(JSON.stringify(fact.message), true)
-      if (!(fact.type === "tool-call.failed" && fact.kind === "given_up")) call.failures++
-      call.is = "wanted"
-      call.notBefore = timestamp + fact.retryAfterMs
-      return true
+    }
   }
+  if (!onDispatch) return false
+  if (fact.type === "tool-call.completed") return done(fact.content, fact.isError)
+  if (fact.type === "tool-call.outcome-unknown" || fact.retryAfterMs === null) return done(JSON.stringify(fact.message), true)
+  if (!(fact.type === "tool-call.failed" && fact.kind === "given_up")) call.failures++
+  // One allow, one run that may have had an effect.
+  if (fact.effect !== "none") call.allow = null
+  call.is = "wanted"
+  call.notBefore = timestamp + fact.retryAfterMs
+  return true
 }
 
 function idled(session: RefSession, fact: Fact): boolean {
   if (fact.turn !== session.turns) return false
   const { reason } = fact
+  if (reason === "requires_action") {
+    if (session.phase !== "tools" || session.waiting === "told" || !isHeld(session)) return false
+    session.waiting = "told"
+    session.heard.add(`idled/${fact.eventId}`)
+    return true
+  }
   const may =
     session.phase === "settling"
       ? reason === session.reason
@@ -351,11 +484,9 @@ function idled(session: RefSession, fact: Fact): boolean {
   return true
 }
 
-/** Nothing more will happen in it until something new arrives. */
+/** Nothing more will happen in it until something new arrives. One that waits for an answer is not at rest: someone has to give it. */
 export function isSettled(session: RefSession): boolean {
-  return (
-    session.phase === "ended" || session.phase === "parked" || session.phase === "absent" || (session.phase === "idle" && !session.wake)
-  )
+  return ["ended", "deleted", "parked", "absent"].includes(session.phase) || (session.phase === "idle" && !session.wake)
 }
 
 export interface RefToolCall {

@@ -75,6 +75,9 @@ export const toolsOf: Readonly<Record<string, readonly (readonly [name: string, 
   ],
 }
 
+/** What the client of a session runs itself. */
+export const clientTools = ["ask", "fetch"] as const
+
 const input = z.strictObject({ n: z.int() })
 
 /** The world that tools act on: what they did stays done. */

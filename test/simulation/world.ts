@@ -9,7 +9,7 @@ import { type AnyService, Loop, type LoopOptions, Metrics, topicSettings } from 
 import { SessionsFold, stateDigest } from "@reins/session"
 import { toolRouter } from "@reins/tool-router"
 import { worker } from "@reins/worker-kit"
-import { client } from "./clients.ts"
+import { answerOf, client } from "./clients.ts"
 import { type FaultKind, Faults } from "./faults.ts"
 import { epochMs, Life } from "./life.ts"
 import { SimulatedModel } from "./model.ts"
@@ -17,6 +17,7 @@ import { connect, type Network, NetworkedLog } from "./network.ts"
 import { type Counted, Oracle, type Violation } from "./oracle.ts"
 import { PlainWorker } from "./plain-worker.ts"
 import { Random } from "./random.ts"
+import { waitsFor } from "./reference.ts"
 import { Tools, toolsOf } from "./tools.ts"
 import { VirtualTime } from "./virtual-time.ts"
 
@@ -164,7 +165,9 @@ class World implements Network {
     const draw = root.fork("world")
     this.faults = new Faults(root.fork("faults"), options.without ?? new Set(), options.often ?? new Set())
     if (options.forgetEvery !== undefined) this.faults.stop()
-    this.#deployment = options.deployment ?? draw.pick(Object.keys(deployments) as Deployment[])
+    // Drawn in any case, so that a story told with its deployment given is the same story.
+    const drawn = draw.pick(Object.keys(deployments) as Deployment[])
+    this.#deployment = options.deployment ?? drawn
     this.#partitions = draw.int(2, 4)
     this.sessionTimeoutMs = draw.int(1500, 6000)
     // A member that lives may be off the list for less than the grace time.
@@ -328,6 +331,7 @@ class World implements Network {
             partitions: this.#partitions,
             lastsMs: this.#troubleMs,
             acknowledged,
+            look: (sessionId) => this.#oracle.look(sessionId),
           },
           `s${index}`,
         ),
@@ -608,28 +612,47 @@ class World implements Network {
     this.#hiddenUntil.clear()
     for (const { running } of this.#slots) if (running !== undefined) this.#resume(running)
     this.#help(3)
+    this.#answer(0)
+  }
+
+  /** A client of which every write arrives. */
+  #send(sessionId: string, command: Record<string, unknown>): void {
+    const log = this.#broker.connect((batches, write) => {
+      const outcomes = write(batches)
+      this.landed(batches, outcomes)
+      return Promise.resolve(outcomes)
+    })
+    void log.append({
+      topic: topics.commands,
+      partition: partitionOf(sessionId, this.#partitions),
+      key: () => sessionId,
+      value: Buffer.from(JSON.stringify({ ...command, sessionId })),
+      headers: {},
+      certainty: "always",
+    })
+  }
+
+  /** Someone sees to it that no session waits for ever: whatever is said to require action is answered. */
+  #answer(round: number): void {
+    this.time.after(2000, () => {
+      const random = this.random.fork(`answers of round ${round}`)
+      for (const [sessionId, session] of this.#oracle.waiting()) {
+        for (const call of session.calls) {
+          const reason = waitsFor(session, call)
+          if (reason === null) continue
+          const command = answerOf(random, call, reason, round)
+          this.#send(sessionId, { ...command, commandId: `${sessionId}-answer${round}-${call.id}` })
+        }
+      }
+      this.#answer(round + 1)
+    })
   }
 
   /** Someone looks after parked sessions: lets them go on, and ends those that park again. */
   #help(left: number): void {
     this.time.after(8000, () => {
-      const log = this.#broker.connect((batches, write) => {
-        const outcomes = write(batches)
-        this.landed(batches, outcomes)
-        return Promise.resolve(outcomes)
-      })
-      for (const sessionId of this.#oracle.parked()) {
-        const type = left > 1 ? "session.resume" : "session.end"
-        const value = Buffer.from(JSON.stringify({ type, commandId: `${sessionId}-help${left}`, sessionId }))
-        void log.append({
-          topic: topics.commands,
-          partition: partitionOf(sessionId, this.#partitions),
-          key: () => sessionId,
-          value,
-          headers: {},
-          certainty: "always",
-        })
-      }
+      for (const sessionId of this.#oracle.parked())
+        this.#send(sessionId, { type: left > 1 ? "session.resume" : "session.end", commandId: `${sessionId}-help${left}` })
       if (left > 1) this.#help(left - 1)
     })
   }
