@@ -56,6 +56,8 @@ const patienceMs = 60_000
 interface Handover {
   /** The process is gone, and its successor is started. */
   readonly goneMs: number
+  /** The successor has loaded its code and connected; none where a standby needs no successor. */
+  readonly upMs: number | null
   /** The first claim of another process on a session that nobody had claimed: its command was appended right after the signal. */
   readonly claimMs: number
   /** The first takeover of a claim of the dead; none where it answered all it had begun. */
@@ -120,20 +122,21 @@ async function main(): Promise<void> {
   const kafka = await sharedKafka({ registry: true })
   const found: object[] = []
   for (const way of ways) {
-    if (values.only !== undefined && !way.name.startsWith(values.only)) continue
+    if (values.only !== undefined && way.name !== values.only) continue
     const handovers = await measure(way, Number(values.kills), { KAFKA_BROKERS: kafka.bootstrap, SCHEMA_REGISTRY_URL: kafka.registryUrl })
     const takeovers = handovers.flatMap(({ takeoverMs }) => (takeoverMs === null ? [] : [takeoverMs]))
     const row = {
       way: way.name,
       ends: handovers.length,
       gone: spread(handovers.map(({ goneMs }) => goneMs)),
+      up: spread(handovers.flatMap(({ upMs }) => (upMs === null ? [] : [upMs]))),
       claim: spread(handovers.map(({ claimMs }) => claimMs)),
       takeovers: takeovers.length,
       takeover: spread(takeovers),
     }
     found.push(row)
     process.stderr.write(
-      `${way.name.padEnd(32)} ${row.ends} ends  gone ${show(row.gone)}  next claim ${show(row.claim)}  takeover ${show(row.takeover)} (${row.takeovers})\n`,
+      `${way.name.padEnd(32)} ${row.ends} ends  gone ${show(row.gone)}  up ${show(row.up)}  next claim ${show(row.claim)}  takeover ${show(row.takeover)} (${row.takeovers})\n`,
     )
   }
   if (values.json) process.stdout.write(`${JSON.stringify(found, null, 2)}\n`)
@@ -161,6 +164,12 @@ function show(spread: Spread | null): string {
 interface Child {
   readonly process: ChildProcess
   readonly instance: Promise<string>
+  upAt: number | null
+}
+
+async function up(child: Child): Promise<number> {
+  await child.instance
+  return child.upAt as number
 }
 
 async function measure(way: Way, kills: number, broker: Readonly<Record<string, string | undefined>>): Promise<readonly Handover[]> {
@@ -188,9 +197,13 @@ async function measure(way: Way, kills: number, broker: Readonly<Record<string, 
     const started: Child = {
       process: child,
       instance: new Promise((resolve, reject) => {
-        child.once("message", (instance) => resolve(instance as string))
+        child.once("message", (instance) => {
+          started.upAt = performance.now()
+          resolve(instance as string)
+        })
         child.once("exit", () => reject(new Error("A process ended before it was ready.")))
       }),
+      upAt: null,
     }
     started.instance.catch(() => undefined)
     children.add(started)
@@ -269,13 +282,21 @@ async function measure(way: Way, kills: number, broker: Readonly<Record<string, 
       command(fresh())
       const others = (claim: Claimed): boolean => claim.at > killedAt && claim.instance !== owner.instance
       const claim = await until(() => claims.find((one) => others(one) && one.sessionId === fresh()), "the next claim")
-      // What the dead one had claimed and not answered; after a drain there is none.
-      const takeover =
-        way.signal === "SIGTERM"
-          ? null
-          : await until(() => claims.find((one) => others(one) && one.replaces !== null && running.includes(one.sessionId)), "a takeover")
+      // Of what the dead one had claimed and not answered; after a drain there is none, and by chance after a kill.
+      const takeover = await until(
+        () => {
+          const after = claims.filter((one) => others(one) && running.includes(one.sessionId))
+          const found = after.find(({ replaces }) => replaces !== null)
+          if (found !== undefined) return found
+          return way.signal === "SIGTERM" || running.every((sessionId) => after.some((one) => one.sessionId === sessionId))
+            ? null
+            : undefined
+        },
+        `a takeover of ${owner.instance}; since the signal: ${JSON.stringify(claims.filter(({ at }) => at > killedAt).slice(-20))}`,
+      )
       handovers.push({
         goneMs: goneAt - killedAt,
+        upMs: way.processes === 1 ? (await up([...children][0] as Child)) - killedAt : null,
         claimMs: claim.at - killedAt,
         takeoverMs: takeover === null ? null : takeover.at - killedAt,
       })

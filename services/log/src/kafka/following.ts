@@ -35,7 +35,7 @@ export class KafkaFollowing implements Following, Reader {
   constructor(
     kafka: KafkaOptions,
     commits: Link,
-    presence: Presence | undefined,
+    presence: Presence | null,
     options: FollowOptions,
     ended: (following: KafkaFollowing) => void,
   ) {

@@ -36,18 +36,6 @@ export async function openKafka(options: KafkaOptions): Promise<Log> {
   return log
 }
 
-/** What this machine knows of its members; nothing where it cannot be asked: then a session has to time out, as on any machine. */
-function openPresence({ stateDir, stateRefused }: KafkaOptions): Presence | undefined {
-  if (stateDir === undefined) return undefined
-  try {
-    return Presence.open(stateDir)
-  } catch (error) {
-    if (!(error instanceof PresenceError)) throw error
-    stateRefused?.(error.message)
-    return undefined
-  }
-}
-
 class KafkaLog implements Log {
   readonly kind = "kafka"
   readonly absenceGraceMs = 6000
@@ -58,7 +46,8 @@ class KafkaLog implements Log {
   /** For questions and replays; followers have connections of their own. */
   readonly #asking: Link
   readonly #followings = new Set<KafkaFollowing>()
-  readonly #presence: Presence | undefined
+  /** Opened when somebody joins a group or asks who is gone: reading a log leaves no folder behind. */
+  #presence: Presence | null | undefined
   #open = true
 
   constructor(options: KafkaOptions) {
@@ -68,7 +57,6 @@ class KafkaLog implements Log {
     // In its own turn of the loop: what the answers of this one set going leaves in one request, and requests are what a turn costs.
     this.#commit = new GroupCommit((batches) => this.#producer.write(batches), { ...commitClock, defer: setImmediate })
     this.#asking = new Link(options)
-    this.#presence = openPresence(options)
   }
 
   async open(): Promise<void> {
@@ -94,7 +82,8 @@ class KafkaLog implements Log {
 
   async follow(options: FollowOptions): Promise<Following> {
     this.#assertOpen()
-    const following = new KafkaFollowing(this.#options, this.#asking, this.#presence, options, (ended) => this.#followings.delete(ended))
+    const presence = options.group === undefined ? null : this.#present()
+    const following = new KafkaFollowing(this.#options, this.#asking, presence, options, (ended) => this.#followings.delete(ended))
     this.#followings.add(following)
     try {
       await following.begin()
@@ -112,7 +101,22 @@ class KafkaLog implements Log {
   }
 
   ended(group: string, instance: string): boolean {
-    return this.#presence?.isGone(group, instance) === true
+    return this.#present()?.isGone(group, instance) === true
+  }
+
+  /** What this machine knows of its members; nothing where it cannot be asked: then a session has to time out, as on any machine. */
+  #present(): Presence | null {
+    if (this.#presence !== undefined) return this.#presence
+    this.#presence = null
+    const { stateDir, stateRefused } = this.#options
+    if (stateDir === undefined) return null
+    try {
+      this.#presence = Presence.open(stateDir)
+    } catch (error) {
+      if (!(error instanceof PresenceError)) throw error
+      stateRefused?.(error.message)
+    }
+    return this.#presence
   }
 
   async applyTopics(topics: readonly TopicSettings[]): Promise<readonly string[]> {

@@ -10,7 +10,7 @@ export interface MembershipOptions {
   readonly kafka: KafkaOptions
   readonly group: string
   /** What this machine knows of the members that it has and had. */
-  readonly presence: Presence | undefined
+  readonly presence: Presence | null
   /** What is followed at the moment; a topic that is added counts from the next rebalance on. */
   topics(): readonly string[]
   /** All partitions owned from now on. What was owned before and is in the list was owned all the time. */
@@ -97,10 +97,8 @@ export class Membership {
 
   /** Leaves the group, so that the others need not wait for the session to end. */
   async stop(): Promise<void> {
-    if (this.#stopped) {
-      this.#entry?.release()
-      return
-    }
+    // One that could not go on has not left the group: its entry stays, so that its successor does it when its process has ended.
+    if (this.#stopped) return
     this.#stopped = true
     this.#joined = false
     this.#wake?.()
@@ -225,12 +223,12 @@ export class Membership {
   }
 
   /**
-   * Takes members out whose process this machine knows to be gone (M4), beside whatever else goes on. A failure is no loss: it is tried
-   * again with the next heartbeat or join, and the session of the dead ends in any case.
+   * Takes members out whose process this machine knows to be gone (M4), beside whatever else goes on. Where it does not come to pass it is
+   * tried again with the next heartbeat or join, and the session of the dead ends in any case.
    */
   #evict(): void {
     const { group, kafka, presence } = this.#options
-    if (presence === undefined || this.#evicting) return
+    if (presence === null || this.#evicting) return
     const gone = presence.unburied(group).filter((instance) => instance !== kafka.instance)
     if (gone.length === 0) return
     this.#evicting = true
@@ -238,9 +236,12 @@ export class Membership {
     const link = new Link(kafka)
     evict(link, group, kafka.instance, new Set(gone), () => this.#stopped)
       .then((done) => {
-        if (done) for (const instance of gone) presence.bury(group, instance)
+        if (!done) return
+        for (const instance of gone) presence.bury(group, instance)
+        // The next heartbeat, now: it hears of the rebalance that the eviction began.
+        this.#wake?.()
       })
-      .catch(() => undefined)
+      .catch((error: unknown) => this.#options.failed(asError(error)))
       .finally(() => {
         link.close()
         this.#evicting = false
@@ -282,24 +283,32 @@ const fatal: ReadonlySet<string> = new Set([
 async function evict(link: Link, group: string, own: string, gone: ReadonlySet<string>, isOver: () => boolean): Promise<boolean> {
   const end = performance.now() + evictForMs
   while (!isOver() && performance.now() < end) {
-    const connections = await link.open()
-    const coordinator = await connections.coordinator(group)
-    const { groups } = await coordinator.describeGroups({ groupIds: [group] })
-    const members = groups.find(({ groupId }) => groupId === group)?.members ?? []
-    if (members.some(({ clientId }) => clientId === own)) {
-      for (const { memberId, clientId } of members) {
-        if (!gone.has(clientId)) continue
-        try {
-          await coordinator.leaveGroup({ groupId: group, memberId })
-        } catch (error) {
-          if (brokerErrorType(error) !== "UNKNOWN_MEMBER_ID") throw error
-        }
-      }
-      return true
+    try {
+      if (await link.use((connections) => leaveFor(connections, group, own, gone))) return true
+    } catch (error) {
+      if (error instanceof TypeError || error instanceof RangeError) throw error
+      // A join that waits for the dead sends no heartbeat after which it would be tried again.
     }
     await new Promise((resolve) => setTimeout(resolve, evictEveryMs))
   }
   return false
+}
+
+/** False while we are no member ourselves. */
+async function leaveFor(connections: Connections, group: string, own: string, gone: ReadonlySet<string>): Promise<boolean> {
+  const coordinator = await connections.coordinator(group)
+  const { groups } = await coordinator.describeGroups({ groupIds: [group] })
+  const members = groups.find(({ groupId }) => groupId === group)?.members ?? []
+  if (!members.some(({ clientId }) => clientId === own)) return false
+  for (const { memberId, clientId } of members) {
+    if (!gone.has(clientId)) continue
+    try {
+      await coordinator.leaveGroup({ groupId: group, memberId })
+    } catch (error) {
+      if (brokerErrorType(error) !== "UNKNOWN_MEMBER_ID") throw error
+    }
+  }
+  return true
 }
 
 /** Shares the partitions out among the members: by number, the same for all topics, and staying where they are as far as it goes. */
