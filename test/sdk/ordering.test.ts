@@ -114,6 +114,42 @@ describe("the ordering rules", () => {
     assert.match(orderingProblems(without(events, "i2")).join("; "), /O5|O2/)
   })
 
+  it("have nothing against an end that first answers the calls that it closes, and only then", () => {
+    const waiting = [event("m1", "user.message"), ...running("1"), ...answered("1", event("c1", "agent.custom_tool_use"))]
+    const result = event("r1", "user.custom_tool_result", { custom_tool_use_id: "c1" })
+    const tool = event("c2", "agent.tool_use", { evaluated_permission: "ask" })
+    const asked = [event("m1", "user.message"), ...running("1"), ...answered("1", tool)]
+    const closed = event("r2", "agent.tool_result", { tool_use_id: "c2" })
+    const end = [event("tt", "session.thread_status_terminated"), event("st", "session.status_terminated")]
+    assert.deepEqual(
+      orderingProblems(timed([...waiting, ...idle("1", { type: "requires_action", event_ids: ["c1"] }), result, ...end])),
+      [],
+    )
+    const held = [...asked, ...idle("1", { type: "requires_action", event_ids: ["c2"] })]
+    assert.deepEqual(orderingProblems(timed([...held, closed, ...end])), [])
+    assert.match(orderingProblems(timed([...held, closed, ...running("2")])).join("; "), /O2/)
+  })
+
+  it("take a call that is asked about again, and its result from a person, only where that is expected", () => {
+    const events = timed([
+      event("m1", "user.message"),
+      ...running("1"),
+      ...answered("1", event("c1", "agent.tool_use", { evaluated_permission: "allow" }), event("c2", "agent.custom_tool_use")),
+      ...idle("1", { type: "requires_action", event_ids: ["c1", "c2"] }),
+      event("r1", "agent.tool_result", { tool_use_id: "c1" }),
+      ...idle("2", { type: "requires_action", event_ids: ["c2"] }),
+    ])
+    assert.deepEqual(orderingProblems(events, { asksAgain: true }), [])
+    assert.match(orderingProblems(events).join("; "), /O2.*O6|O6.*O2/)
+    // Once it has its result it cannot be asked about.
+    assert.match(
+      orderingProblems(timed([...events, ...idle("3", { type: "requires_action", event_ids: ["c1", "c2"] })]), { asksAgain: true }).join(
+        "; ",
+      ),
+      /O6/,
+    )
+  })
+
   const broken: readonly (readonly [rule: string, what: string, events: () => HeardEvent[], dropped?: readonly string[]])[] = [
     ["O1", "usage is left out", () => without(story(), "us3")],
     ["O1", "the thread's idle is left out", () => without(story(), "ti3")],

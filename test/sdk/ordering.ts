@@ -1,7 +1,7 @@
 // The ordering rules of a session's events, checked on what a client was told: pure, and of the wire alone. Section 2 of the wire spec.
 //
 // O1  `session.usage` stands directly before each `session.status_idle`, and the thread's idle, with the same stop reason, before that.
-// O2  Nothing follows `session.status_idle` until something new: an event of the client, an update, an end.
+// O2  Nothing follows `session.status_idle` until something new: an event of the client, an update, an end (which first answers what it closes).
 // O3  The model and the tools it asks for are heard of only while the session runs, and it is said once that it does.
 // O4  A model request is one span: its end names its start; what the model said stands between the two.
 // O5  A call is asked for once and answered at most once, after it was asked for. A turn that ended has answered all that it was asked,
@@ -22,6 +22,11 @@ export interface OrderingOptions {
   readonly dropped?: readonly string[]
   /** The events are a piece of a session that had begun before; what it did before is not known. */
   readonly fromTheMiddle?: boolean
+  /**
+   * The session waits for what the API has no word for: a person who is asked again about a call that was confirmed before, or of which
+   * nobody knows what became of it, and who may say its result. O6 then takes any open call, and a result is something new (O2).
+   */
+  readonly asksAgain?: boolean
 }
 
 const clientEvents = /^user\./
@@ -103,7 +108,9 @@ class Ordering {
     if (this.#status === "deleted") this.#wrong("O8", `${type} comes after session.deleted`)
     if (this.#status === "terminated" && type !== "session.deleted" && type !== "session.updated")
       this.#wrong("O8", `${type} comes after session.status_terminated`)
-    if (this.#status === "idle" && !this.#woken && !mayFollowIdle(type)) this.#wrong("O2", `${type} follows session.status_idle`)
+    if (this.#isSaidResult(type)) this.#woken = true
+    if (this.#status === "idle" && !this.#woken && !mayFollowIdle(type) && !this.#isEnding(events))
+      this.#wrong("O2", `${type} follows session.status_idle`)
     if (clientEvents.test(type)) this.#woken = true
     if (type === "user.interrupt") this.#interrupted = true
     if (type === "user.message") this.#interrupted = false
@@ -113,6 +120,16 @@ class Ordering {
     if (answeredBy !== undefined) this.#answer(type, event[answeredBy] as string)
     if (type === "user.tool_confirmation") this.#confirmation(event["tool_use_id"] as string)
     this.#statusEvent(event, events)
+  }
+
+  #isSaidResult(type: string): boolean {
+    return this.#options.asksAgain === true && answers[type] !== undefined
+  }
+
+  /** Whether this is an answer to a call that the end closes, which directly follows. */
+  #isEnding(events: readonly HeardEvent[]): boolean {
+    const next = events.slice(this.#at).find(({ type }) => answers[type] === undefined)
+    return next !== events[this.#at] && next?.type === "session.thread_status_terminated"
   }
 
   #turn(event: HeardEvent): void {
@@ -192,7 +209,8 @@ class Ordering {
     if (reason?.type === "requires_action") {
       const given = reason.event_ids ?? []
       if (given.length === 0) this.#wrong("O6", "it requires action on nothing")
-      if (this.#options.fromTheMiddle !== true && JSON.stringify([...given].sort()) !== JSON.stringify(waiting.sort()))
+      const again = this.#options.asksAgain === true ? given.filter((id) => this.#calls.has(id) && !waiting.includes(id)) : []
+      if (this.#options.fromTheMiddle !== true && JSON.stringify([...given].sort()) !== JSON.stringify([...waiting, ...again].sort()))
         this.#wrong("O6", `it requires action on ${JSON.stringify(given)}, and ${JSON.stringify(waiting)} wait`)
     } else {
       const left = [...this.#calls].filter(([, { type }]) => !(type === "agent.custom_tool_use" && this.#interrupted))

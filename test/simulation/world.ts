@@ -11,6 +11,7 @@ import { toolRouter } from "@reins/tool-router"
 import { worker } from "@reins/worker-kit"
 import { answerOf, client } from "./clients.ts"
 import { type FaultKind, Faults } from "./faults.ts"
+import { historyProblems } from "./histories.ts"
 import { epochMs, Life } from "./life.ts"
 import { SimulatedModel } from "./model.ts"
 import { connect, type Network, NetworkedLog } from "./network.ts"
@@ -664,10 +665,12 @@ class World implements Network {
     )
   }
 
-  /** I13 and I15: every live state is the replay's, before and after compaction. */
+  /** I13 and I15: every live state is the replay's, before and after compaction. I22: what is shown of it is one history. */
   #conclude(): void {
+    const cuts = this.random.fork("cuts")
     for (let partition = 0; partition < this.#partitions; partition++) {
       const records = this.#oracle.history.get(`${topics.sessions}/${partition}`) ?? []
+      for (const problem of historyProblems(this.#equipment.codec, records, cuts.int(0, records.length))) this.#violated("I22", problem)
       const whole = this.#digests(records)
       const last = new Map(records.map(({ key, offset }) => [key, offset]))
       const compacted = this.#digests(records.filter(({ key, offset }) => last.get(key) === offset))
