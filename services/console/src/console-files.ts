@@ -28,6 +28,8 @@ const types: Readonly<Record<string, string>> = {
   svg: "image/svg+xml",
 }
 
+const needs = "The console could not be built here. It takes the full installation: `npm ci`, with its optional packages."
+
 let files: Promise<ReadonlyMap<string, ConsoleFile>> | undefined
 
 /**
@@ -62,15 +64,8 @@ function buildApart(): Promise<Bundle> {
   return new Promise((resolve, reject) => {
     const worker = new Worker(new URL("build-thread.ts", import.meta.url))
     worker.once("message", resolve)
-    worker.once("error", (error: NodeJS.ErrnoException) =>
-      reject(
-        new UnbuildableError(
-          `The console could not be built: ${error.message.split("\n", 1)[0]} It needs the full installation: \`npm ci\`, with its optional packages.`,
-          { cause: error },
-        ),
-      ),
-    )
-    worker.once("exit", (code) => reject(new UnbuildableError(`The console could not be built: the bundler ended with code ${code}.`)))
+    worker.once("error", (cause) => reject(new UnbuildableError(needs, { cause })))
+    worker.once("exit", (code) => reject(new UnbuildableError(`${needs} The bundler ended with code ${code}.`)))
   })
 }
 
