@@ -220,7 +220,13 @@ export class Projection {
           this.#options.logger.error({ err: error, partition, offset: record.offset }, "A record could not be shown.")
         }
       }
-      for (const sessionId of touched) this.#putSession(partition, sessionId)
+      for (const sessionId of touched) {
+        try {
+          this.#putSession(partition, sessionId)
+        } catch (error) {
+          this.#options.logger.error({ err: error, partition, sessionId }, "A session could not be shown.")
+        }
+      }
     })
     for (const [commandId, answer] of answers) {
       const waiter = this.#answerWaiters.get(commandId)
@@ -364,8 +370,9 @@ function lightened(session: Session): Session {
 
 /** The agent that a session shows: as the API knows it, or for one started elsewhere, as it can be told. */
 export function agentOf(session: Known): { readonly id: string; readonly version: number; readonly [field: string]: unknown } {
-  const given = session.profile?.agent ?? null
-  if (given !== null) return JSON.parse(given) as { id: string; version: number }
+  const given = JSON.parse(session.profile?.agent ?? "{}") as { readonly id?: unknown; readonly version?: unknown }
+  // Whoever writes commands may give anything as a profile.
+  if (typeof given.id === "string" && Number.isSafeInteger(given.version)) return given as { id: string; version: number }
   const system = session.agent.system === null ? null : (JSON.parse(session.agent.system) as unknown)
   return {
     id: "agent_unregistered",
