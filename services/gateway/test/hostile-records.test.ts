@@ -3,7 +3,7 @@ import { describe, it } from "node:test"
 import type { SessionEvent } from "@reins/events"
 import { partitionOf } from "@reins/log"
 import { agent, fact } from "@reins/session/testing"
-import { type Stage, stage } from "./stage.ts"
+import { type Opened, type Stage, stage } from "./stage.ts"
 
 async function say(world: Stage, event: SessionEvent): Promise<void> {
   await world.admin.append({
@@ -24,6 +24,16 @@ function start(sessionId: string, more: object = {}): SessionEvent {
   return fact("session.started", { ...ids, agent: agent(), input: null, ...more })
 }
 
+async function post(opened: Opened, key: string, body: object): Promise<{ readonly status: number; readonly body: unknown }> {
+  const response = await fetch(`${opened.url}/reins/v1/commands`, {
+    method: "POST",
+    headers: { "content-type": "application/json", "x-api-key": key },
+    body: JSON.stringify(body),
+    signal: AbortSignal.timeout(20_000),
+  })
+  return { status: response.status, body: await response.json() }
+}
+
 describe("what anyone may have written into the log", () => {
   it("shows a session whose profile is no agent, and goes on", async (t) => {
     const world = await stage(t)
@@ -36,5 +46,16 @@ describe("what anyone may have written into the log", () => {
     for await (const session of opened.client().beta.sessions.list()) listed.push(session.id)
     assert.deepEqual(failures, [])
     assert.deepEqual(listed.sort(), ["sesn_bad0", "sesn_bad1", "sesn_bad2", "sesn_bad3", "sesn_good"])
+  })
+
+  it("answers a command with what became of it, and never with what another session made of the same id", async (t) => {
+    const world = await stage(t)
+    const opened = await world.open({ access: "keys", limits: { answerTimeoutMs: 500 } })
+    const other = await world.key("other", "two")
+    await say(world, start("sesn_acme", { tenant: "acme", commandId: "1" }))
+    await say(world, start("sesn_other", { tenant: "other" }))
+    // Nobody runs here who would hear it: whoever says that it was done speaks of something else.
+    const answer = await post(opened, other, { type: "session.end", sessionId: "sesn_other", commandId: "1" })
+    assert.equal(answer.status, 503, JSON.stringify(answer.body))
   })
 })

@@ -65,7 +65,7 @@ export class Projection {
   readonly #times = new Map<string, Times>()
   readonly #next = new Map<number, number>()
   readonly #listeners = new Map<string, Set<Listener>>()
-  readonly #answerWaiters = new Map<string, (answer: Answer) => void>()
+  readonly #answerWaiters = new Map<string, Set<(answer: Answer) => void>>()
   readonly #placeWaiters: { readonly ends: ReadonlyMap<number, number>; readonly reached: () => void }[] = []
   readonly #previews: Previews
   readonly #behind = new Set<number>()
@@ -156,20 +156,29 @@ export class Projection {
     return true
   }
 
-  /** What this command came to. Rejects with the signal's reason where nobody answers in time. */
-  answered(commandId: string, signal: AbortSignal): Promise<Answer> {
-    const known = this.store.answer(commandId)
+  /** What this command came to in its session. Rejects with the signal's reason where nobody answers in time. */
+  answered(sessionId: string, commandId: string, signal: AbortSignal): Promise<Answer> {
+    // Ids of commands are their sender's to choose: in another session the same id is another command.
+    const known = this.store.answer(sessionId, commandId)
     if (known !== null) return Promise.resolve(known)
+    const key = `${sessionId} ${commandId}`
     return new Promise((resolve, reject) => {
+      const waiters = this.#answerWaiters.get(key) ?? new Set()
+      const heard = (answer: Answer): void => {
+        leave()
+        resolve(answer)
+      }
       const stop = (): void => {
-        this.#answerWaiters.delete(commandId)
+        leave()
         reject(signal.reason as Error)
       }
-      signal.addEventListener("abort", stop, { once: true })
-      this.#answerWaiters.set(commandId, (answer) => {
+      const leave = (): void => {
         signal.removeEventListener("abort", stop)
-        resolve(answer)
-      })
+        waiters.delete(heard)
+        if (waiters.size === 0 && this.#answerWaiters.get(key) === waiters) this.#answerWaiters.delete(key)
+      }
+      signal.addEventListener("abort", stop, { once: true })
+      this.#answerWaiters.set(key, waiters.add(heard))
     })
   }
 
@@ -207,7 +216,7 @@ export class Projection {
     }
     const told: { sessionId: string; event: ApiEvent; place: Place }[] = []
     const touched = new Set<string>()
-    const answers: [string, Answer][] = []
+    const answers: [string, string, Answer][] = []
     this.store.transaction(() => {
       for (const { event, record } of said) {
         this.#next.set(partition, record.offset + 1)
@@ -228,10 +237,8 @@ export class Projection {
         }
       }
     })
-    for (const [commandId, answer] of answers) {
-      const waiter = this.#answerWaiters.get(commandId)
-      this.#answerWaiters.delete(commandId)
-      waiter?.(answer)
+    for (const [sessionId, commandId, answer] of answers) {
+      for (const waiter of this.#answerWaiters.get(`${sessionId} ${commandId}`) ?? []) waiter(answer)
     }
     for (const { sessionId, event, place } of told) this.#tell(sessionId, event, place)
     this.#wakePlaceWaiters()
@@ -252,7 +259,7 @@ export class Projection {
     record: LogRecord,
     told: { sessionId: string; event: ApiEvent; place: Place }[],
     touched: Set<string>,
-    answers: [string, Answer][],
+    answers: [string, string, Answer][],
   ): void {
     let fold = this.#folds.get(partition)
     if (fold === undefined) {
@@ -266,8 +273,8 @@ export class Projection {
     const after = fold.get(sessionId)
     if ("commandId" in event) {
       const answer: Answer = event.type === "command.rejected" ? { code: event.code, message: event.message } : { eventId: event.eventId }
-      this.store.putAnswer(event.commandId, record.timestamp, answer)
-      answers.push([event.commandId, answer])
+      this.store.putAnswer(sessionId, event.commandId, record.timestamp, answer)
+      answers.push([sessionId, event.commandId, answer])
     }
     if (!isStarted(after) && after.phase !== "deleted") return
     this.#partitionOf.set(sessionId, partition)

@@ -76,12 +76,14 @@ export class Store {
         session_id TEXT, id TEXT, type TEXT, queued INTEGER, partition INTEGER, offset INTEGER, idx INTEGER, at INTEGER, json TEXT,
         PRIMARY KEY (session_id, id)) WITHOUT ROWID;
       CREATE UNIQUE INDEX events_in_order ON events (session_id, queued, offset, idx);
-      CREATE TABLE answers (command_id TEXT PRIMARY KEY, at INTEGER, event_id TEXT, code TEXT, message TEXT) WITHOUT ROWID;
+      CREATE TABLE answers (
+        command_id TEXT, session_id TEXT, at INTEGER, event_id TEXT, code TEXT, message TEXT,
+        PRIMARY KEY (command_id, session_id)) WITHOUT ROWID;
     `)
     this.#putEvent = this.#db.prepare("INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)")
     this.#putSession = this.#db.prepare("INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?)")
-    this.#putAnswer = this.#db.prepare("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?)")
-    this.#answer = this.#db.prepare("SELECT event_id, code, message FROM answers WHERE command_id = ?")
+    this.#putAnswer = this.#db.prepare("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?)")
+    this.#answer = this.#db.prepare("SELECT event_id, code, message FROM answers WHERE command_id = ? AND session_id = ?")
     this.#recent = this.#db.prepare(
       "SELECT command_id FROM answers WHERE command_id >= ? AND command_id < ? AND at >= ? ORDER BY at DESC LIMIT 1",
     )
@@ -125,13 +127,13 @@ export class Store {
     this.#db.prepare("DELETE FROM events WHERE session_id = ?").run(sessionId)
   }
 
-  putAnswer(commandId: string, at: number, answer: Answer): void {
-    const rejected = "code" in answer
-    this.#putAnswer.run(commandId, at, rejected ? null : answer.eventId, rejected ? answer.code : null, rejected ? answer.message : null)
+  putAnswer(sessionId: string, commandId: string, at: number, answer: Answer): void {
+    const [eventId, code, message] = "code" in answer ? [null, answer.code, answer.message] : [answer.eventId, null, null]
+    this.#putAnswer.run(commandId, sessionId, at, eventId, code, message)
   }
 
-  answer(commandId: string): Answer | null {
-    const row = this.#answer.get(commandId)
+  answer(sessionId: string, commandId: string): Answer | null {
+    const row = this.#answer.get(commandId, sessionId)
     if (row === undefined) return null
     const eventId = row["event_id"]
     return typeof eventId === "string" ? { eventId } : { code: String(row["code"]), message: String(row["message"]) }

@@ -39,7 +39,7 @@ export class Commands {
   async send(commands: readonly Command[], traceparent?: string): Promise<readonly Answer[]> {
     const { log, topic, partitions, projection, answerTimeoutMs } = this.#options
     const signal = AbortSignal.timeout(answerTimeoutMs)
-    const answered = commands.map(({ commandId }) => projection.answered(commandId, signal))
+    const answered = commands.map(({ sessionId, commandId }) => projection.answered(sessionId, commandId, signal))
     for (const one of answered) one.catch(() => undefined)
     const published = commands.map((command) =>
       log.append({
