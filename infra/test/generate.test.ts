@@ -68,6 +68,8 @@ const gateway: Contract = {
   buries: [],
   needsDeclarations: false,
 }
+/** What `services/eraser/src/contract.ts` says, in the same way: no facts. */
+const eraser: Contract = { reads: ["sessions"], says: [], buries: [], needsDeclarations: false, erases: true }
 /** A person's hand: it reads everything, and says who may call. */
 const cli: Contract = {
   reads: ["commands", "sessions", "tools", "declarations"],
@@ -79,6 +81,7 @@ const cli: Contract = {
 /** By the name that the events use. The commands come from outside. */
 const contracts: Readonly<Record<string, Contract>> = {
   cli,
+  eraser,
   gateway,
   intake,
   "llm-invoker": llmInvoker,
