@@ -48,7 +48,16 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   const limits = { ...defaultGatewayLimits, ...options.limits }
   const topics = topicNames(config.prefix)
   const time = new LogTime(systemClock)
-  const projection = new Projection({ log, codec, topics, instance: `${instance}-gateway`, time, logger, failed })
+  const projection = new Projection({
+    log,
+    codec,
+    topics,
+    instance: `${instance}-gateway`,
+    answerTimeoutMs: limits.answerTimeoutMs,
+    time,
+    logger,
+    failed,
+  })
   const directory = new Directory({
     log,
     codec,

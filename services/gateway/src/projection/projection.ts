@@ -14,6 +14,7 @@ import {
   type Started,
 } from "@reins/session"
 import type { Logger } from "pino"
+import { unavailable } from "../http/errors.ts"
 import { Previews } from "./previews.ts"
 import { type Answer, type Place, Store } from "./store.ts"
 
@@ -25,6 +26,8 @@ export interface ProjectionOptions {
   readonly codec: Codec
   readonly topics: TopicNames
   readonly instance: string
+  /** How long a request waits until what stands in the log is read. */
+  readonly answerTimeoutMs: number
   /** Told the timestamp of every record. */
   readonly time: LogTime
   readonly logger: Logger
@@ -66,7 +69,7 @@ export class Projection {
   readonly #next = new Map<number, number>()
   readonly #listeners = new Map<string, Set<Listener>>()
   readonly #answerWaiters = new Map<string, Set<(answer: Answer) => void>>()
-  readonly #placeWaiters: { readonly ends: ReadonlyMap<number, number>; readonly reached: () => void }[] = []
+  readonly #placeWaiters = new Set<{ readonly ends: ReadonlyMap<number, number>; readonly reached: () => void }>()
   readonly #previews: Previews
   readonly #behind = new Set<number>()
   #following: Following | undefined
@@ -130,11 +133,19 @@ export class Projection {
     return this.#partitionOf.size
   }
 
-  /** Resolves when everything that is in the log now is in the read model. Rejects where the log cannot be asked. */
+  /** Resolves when everything that is in the log now is in the read model. Rejects where the log cannot be asked, or read in time. */
   async caughtUp(): Promise<void> {
     const ends = await this.#endsNow()
     if (this.#reached(ends)) return
-    await new Promise<void>((resolve) => this.#placeWaiters.push({ ends, reached: resolve }))
+    const { promise, resolve, reject } = Promise.withResolvers<void>()
+    const waiter = { ends, reached: resolve }
+    this.#placeWaiters.add(waiter)
+    const late = (): void => reject(unavailable("What stands in the log could not be read in time. Try again."))
+    const timer = setTimeout(late, this.#options.answerTimeoutMs)
+    await promise.finally(() => {
+      clearTimeout(timer)
+      this.#placeWaiters.delete(waiter)
+    })
   }
 
   /** One question to the log serves all requests that came while the one before it was under way. */
@@ -245,12 +256,7 @@ export class Projection {
   }
 
   #wakePlaceWaiters(): void {
-    for (let index = this.#placeWaiters.length - 1; index >= 0; index--) {
-      const waiter = this.#placeWaiters[index]
-      if (waiter === undefined || !this.#reached(waiter.ends)) continue
-      this.#placeWaiters.splice(index, 1)
-      waiter.reached()
-    }
+    for (const waiter of this.#placeWaiters) if (this.#reached(waiter.ends)) waiter.reached()
   }
 
   #apply(
