@@ -14,7 +14,7 @@ function simulated(host: Host): string {
 function address(host: Host, access: "open" | "keys" | undefined): string {
   if (access === undefined) return ""
   const who = access === "open" ? "no key needed" : "keys: npx reins keys create"
-  return `\n  API: http://${configured().host}:${host.port} · ${who}`
+  return `\n  API and console: http://${configured().host}:${host.port} · ${who}`
 }
 
 /** Hosts the named services, all by default, in this process on Kafka. */
