@@ -248,3 +248,54 @@ describe("the streams of a gateway", () => {
     assert.deepEqual({ closed, open: counts.open }, { closed: 1, open: 0 })
   })
 })
+
+describe("a client that comes back with Last-Event-ID", () => {
+  /** Frames of the stream until nothing more is missing, over as many connections as it takes. */
+  async function resumed(url: string, from: string, enough: (ids: readonly string[]) => boolean): Promise<readonly string[]> {
+    const seen: string[] = []
+    let last = from
+    for (let tries = 0; tries < 40 && !enough(seen); tries++) {
+      const abort = new AbortController()
+      const timer = setTimeout(() => abort.abort(), 10_000)
+      try {
+        const response = await fetch(`${url}/v1/sessions/${sessionId}/events/stream`, {
+          headers: { "last-event-id": last },
+          signal: abort.signal,
+        })
+        let rest = ""
+        for await (const chunk of response.body?.pipeThrough(new TextDecoderStream()) ?? []) {
+          rest += chunk
+          const frames = rest.split("\n\n")
+          rest = frames.pop() ?? ""
+          for (const frame of frames) {
+            const id = /^id: (.*)$/m.exec(frame)?.[1]
+            if (id === undefined) continue
+            last = id
+            seen.push((JSON.parse(/^data: (.*)$/m.exec(frame)?.[1] ?? "{}") as { id: string }).id)
+          }
+          if (enough(seen)) break
+        }
+      } catch {
+        // Cut off: it comes back.
+      } finally {
+        clearTimeout(timer)
+        abort.abort()
+      }
+    }
+    return seen
+  }
+
+  it("gets all that it has missed, however much that is, once each", async (t) => {
+    const world = await stage(t)
+    const opened = await world.open()
+    await say(world, fact("session.started", { sessionId, tenant: "default", agent: agent(), input: null }))
+    const messages = 24
+    for (let number = 0; number < messages; number++) await say(world, messageOf(number, 512 * 1024))
+    const listed: string[] = []
+    for await (const event of opened.client().beta.sessions.events.list(sessionId, { types: ["user.message"] })) listed.push(event.id)
+    assert.equal(listed.length, messages)
+    const shown = (ids: readonly string[]): readonly string[] => ids.filter((id) => listed.includes(id))
+    const seen = await resumed(opened.url, `${partitionOf(sessionId, 2)}.0.0`, (ids) => shown(ids).length >= messages)
+    assert.deepEqual(shown(seen), listed)
+  })
+})

@@ -14,7 +14,7 @@ import { invalid, notFound, unavailable } from "../http/errors.ts"
 import { once } from "../http/idempotency.ts"
 import { flag, integer, limitOf, oneOf, param, parse, several, timeRange } from "../http/read.ts"
 import { type ProjectedSession, type Projection } from "../projection/projection.ts"
-import type { EventRow, SessionRow } from "../projection/store.ts"
+import type { EventRow, Place, SessionRow, Store } from "../projection/store.ts"
 import { clientEvent, listableTypes, notYet, userMessage } from "./client-events.ts"
 import { type Command, type Commands, refused, sessionIdOf } from "./commands.ts"
 import { agentGiven, snapshotOf, toolsGiven } from "./resolve.ts"
@@ -293,22 +293,24 @@ export function sessionRoutes({ gateway, projection, commands, streams }: Sessio
     })
     const stream = streams.open(response, { "request-id": c.get("requestId") }, unlisten)
     const since = placeOf(c.req.header("last-event-id"))
-    if (since !== null) {
-      const missed = projection.store.events({
-        sessionId,
-        types: [],
-        from: Number.MIN_SAFE_INTEGER,
-        to: Number.MAX_SAFE_INTEGER,
-        descending: false,
-        after: { queued: 0, offset: since.offset, index: since.index },
-        limit: 100_000,
-      })
-      for (const { event, place } of missed) stream.write(frameOf(event, place))
-    }
+    if (since !== null) stream.resume(missedSince(projection.store, sessionId, since), missedMax)
     return RESPONSE_ALREADY_SENT
   })
 
   return app
+}
+
+/** How many events a stream that is resumed is given at once. */
+const missedMax = 1000
+
+/** The first events after this place, in the order of the log, as they were told: what still waits stands where it came in. */
+function missedSince(store: Store, sessionId: string, { offset, index }: Place): readonly EventRow[] {
+  const [from, to] = [Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER]
+  const after = (queued: number): readonly EventRow[] =>
+    store.events({ sessionId, types: [], from, to, descending: false, after: { queued, offset, index }, limit: missedMax })
+  return [...after(0).filter(({ event }) => event.processed_at !== null), ...after(1)]
+    .sort((a, b) => a.place.offset - b.place.offset || a.place.index - b.place.index)
+    .slice(0, missedMax)
 }
 
 function keyOf({ event, place }: EventRow): { queued: number; offset: number; index: number } {

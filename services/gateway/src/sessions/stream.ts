@@ -1,6 +1,6 @@
 import type { ServerResponse } from "node:http"
 import type { ApiEvent } from "@reins/session"
-import type { Place } from "../projection/store.ts"
+import type { EventRow, Place } from "../projection/store.ts"
 
 /** A proxy cuts what is silent for longer. */
 const keepAliveMs = 8000
@@ -71,6 +71,18 @@ export class Stream {
       return
     }
     this.#response.write(frame)
+  }
+
+  /**
+   * What a client has missed, as far as it may be left unread. Where there is more, or may be, the stream ends and the client comes back
+   * for the rest: were it let go instead, nothing would have left, and it would ask for the same again for ever.
+   */
+  resume(missed: readonly EventRow[], rowsMax: number): void {
+    for (const { event, place } of missed) {
+      if (this.#response.writableLength > unreadMaxBytes / 2) return this.end("retry: 0\n\n")
+      this.write(frameOf(event, place))
+    }
+    if (missed.length === rowsMax) this.end("retry: 0\n\n")
   }
 
   end(last: string): void {
