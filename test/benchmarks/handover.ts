@@ -20,7 +20,7 @@ import { toolRouter } from "@reins/tool-router"
 import { worker } from "@reins/worker-kit"
 import { benchBackend, instantModel, startCommand } from "./workload.ts"
 
-// How long a partition stands still when its process ends: `node test/benchmarks/handover.ts [--kills 20] [--only NAME]`. Processes that host
+// How long a partition stands still when its process ends: `npm run bench -- handover [--kills 20] [--only NAME] [--json]`. Processes that host
 // all services are killed (or told to end) while sessions run, and a supervisor starts the next one the moment the last one is gone.
 // Method and table: README.md.
 
@@ -50,6 +50,8 @@ const partitions = 4
 const modelMs = 300
 const turns = 60
 const sessionsPerKill = 6
+/** The ways take turns, so that all see the same moods of the machine. */
+const killsPerTurn = 5
 const patienceMs = 60_000
 
 /** What one end of a process came to, in milliseconds from the signal. */
@@ -117,26 +119,34 @@ async function role(way: Way, stateDir: string): Promise<void> {
 
 async function main(): Promise<void> {
   const { values } = parseArgs({
+    allowPositionals: true,
     options: { kills: { type: "string", default: "20" }, only: { type: "string" }, json: { type: "boolean", default: false } },
   })
   const kafka = await sharedKafka({ registry: true })
+  const wanted = ways.filter(({ name }) => values.only === undefined || values.only === name)
+  const measured = new Map<Way, Handover[]>(wanted.map((way) => [way, []]))
+  for (let left = Number(values.kills); left > 0; left -= killsPerTurn) {
+    for (const [way, handovers] of measured)
+      handovers.push(
+        ...(await measure(way, Math.min(left, killsPerTurn), { KAFKA_BROKERS: kafka.bootstrap, SCHEMA_REGISTRY_URL: kafka.registryUrl })),
+      )
+  }
   const found: object[] = []
-  for (const way of ways) {
-    if (values.only !== undefined && way.name !== values.only) continue
-    const handovers = await measure(way, Number(values.kills), { KAFKA_BROKERS: kafka.bootstrap, SCHEMA_REGISTRY_URL: kafka.registryUrl })
+  for (const [way, handovers] of measured) {
     const takeovers = handovers.flatMap(({ takeoverMs }) => (takeoverMs === null ? [] : [takeoverMs]))
     const row = {
       way: way.name,
       ends: handovers.length,
       gone: spread(handovers.map(({ goneMs }) => goneMs)),
       up: spread(handovers.flatMap(({ upMs }) => (upMs === null ? [] : [upMs]))),
+      claimOnceUp: spread(handovers.flatMap(({ claimMs, upMs }) => (upMs === null ? [] : [claimMs - upMs]))),
       claim: spread(handovers.map(({ claimMs }) => claimMs)),
       takeovers: takeovers.length,
       takeover: spread(takeovers),
     }
     found.push(row)
     process.stderr.write(
-      `${way.name.padEnd(32)} ${row.ends} ends  gone ${show(row.gone)}  up ${show(row.up)}  next claim ${show(row.claim)}  takeover ${show(row.takeover)} (${row.takeovers})\n`,
+      `${way.name.padEnd(32)} ${row.ends} ends  gone ${show(row.gone)}  up ${show(row.up)}  next claim once up ${show(row.claimOnceUp)}  next claim ${show(row.claim)}  takeover ${show(row.takeover)} (${row.takeovers})\n`,
     )
   }
   if (values.json) process.stdout.write(`${JSON.stringify(found, null, 2)}\n`)

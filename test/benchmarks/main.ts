@@ -10,6 +10,9 @@ import type { Figures } from "./workload.ts"
 
 // `npm run bench [-- --quick] [-- --json]`: turns per second and latency per turn of every shape, on Kafka beside the raw floor of the same shape
 // on the same broker in the same run; then the API, beside a bare server in the same run. Method and tables: README.md.
+// `npm run bench -- handover` kills what it measures, and is a program of its own.
+
+if (process.argv[2] === "handover") await import("./handover.ts")
 
 const { values } = parseArgs({
   options: {
