@@ -459,6 +459,8 @@ function attemptOf(event: SessionEventOf<"model.requested">, failures: number, a
 }
 
 function requested(session: Running, event: SessionEventOf<"model.requested">, at: Position): Step {
+  // E8: who asked had not read the breach. A session that is about to be parked begins nothing.
+  if (session.breach !== null) return refuse(session, event)
   if (session.phase === "awaiting-model") {
     // E2
     const { request } = session

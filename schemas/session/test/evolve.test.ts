@@ -497,6 +497,17 @@ describe("E8 a record that breaks an invariant", () => {
     })
   }
 
+  // Found by the simulation, seed 1100: an interrupt and the next request were chained on the state before the response, so that the
+  // session was parked in the middle of a request that nobody had asked yet.
+  it("lets no request follow that was decided before it was read, until the session is resumed", () => {
+    const story = asked().responded([], { content: "{" }).message("And this.").interrupted().idled("interrupted")
+    assert.match(assertPhase(story, "idle").breach ?? "", /not JSON/)
+    assert.equal(story.requested().verdict, "superseded")
+    story.parked()
+    assertPhase(story, "parked")
+    assert.equal(story.resumed().requested().verdict, "accepted")
+  })
+
   it("such as an agent that nobody can use, parks the session for good: it can only be ended", () => {
     for (const given of [
       agent([], { params: "no JSON" }),
