@@ -2,7 +2,7 @@ import { isDeepStrictEqual } from "node:util"
 import type { LogRecord } from "@reins/log"
 import { type Codec, decodeRecord } from "@reins/log/codec"
 import { type ApiEvent, apiEvents, SessionsFold } from "@reins/session"
-import { type HeardEvent, orderingProblems } from "../sdk/ordering.ts"
+import { orderingProblems } from "../sdk/ordering.ts"
 
 // I22: what a client is shown of a session, whenever and from wherever it reads, is one history.
 
@@ -45,8 +45,7 @@ export function historyProblems(codec: Codec, records: readonly LogRecord[], cut
       if (event.type !== "user.message" || was !== null || is === null) wrong(`${event.type} ${event.id} is shown again`)
       if (!isDeepStrictEqual(said, saysNow)) wrong(`${event.id} was ${JSON.stringify(said)} and is ${JSON.stringify(saysNow)}`)
     }
-    for (const problem of orderingProblems(history as readonly HeardEvent[], { asksAgain: true }))
-      wrong(`${problem}${context(history, problem)}`)
+    for (const problem of orderingProblems(history, { asksAgain: true })) wrong(`${problem}${context(history, problem)}`)
   }
   return problems
 }

@@ -28,7 +28,7 @@ export interface Mutant {
  *   `outcome-unknown`, never a promise.
  * - Deciding before the declarations are known: intake then rejects an agent whose tools it does not know yet.
  *
- * Rule 17, the erasing of a session, comes with a later issue, and its mutants with it.
+ * Of rule 17 the first half is here, that a deletion wins; erasing what it leaves is `services/eraser`'s, and tested there.
  */
 export const mutants: readonly Mutant[] = [
   {
@@ -526,6 +526,195 @@ export const mutants: readonly Mutant[] = [
       },
     ],
     shownBy: ["kill", "drain", "tool-slow"],
+  },
+  {
+    name: "dispatched-without-allow",
+    wrong: "A call that has to be allowed is dispatched without waiting for anyone (E9).",
+    patches: [
+      {
+        folder: "services/tool-router/src",
+        find: 'if (waitsFor === "client" || waitsFor === "approval") return hold(',
+        replace: 'if (waitsFor === "client") return hold(',
+      },
+      {
+        folder: "services/tool-router/src",
+        find: 'if (tool.permission === "always_ask" && call.approval === undefined) return hold(',
+        replace: "if (view.now < 0) return hold(",
+      },
+      {
+        folder: "schemas/session/src",
+        find: '(tool?.permission === "always_ask" && call.approval === undefined)',
+        replace: "false",
+      },
+    ],
+  },
+  {
+    name: "allow-for-any-call",
+    wrong: "An allow counts for whichever call waits for one (E5).",
+    patches: [
+      {
+        folder: "schemas/session/src",
+        find: 'if (session.phase !== "awaiting-tools") return accept(heardIt)\n  const index = session.calls.findIndex((call) => call.toolUseId === event.toolUseId)',
+        replace:
+          'if (session.phase !== "awaiting-tools") return accept(heardIt)\n  const index = session.calls.findIndex((call) => event.type === "approval.given" ? awaits(session, call) === "approval" : call.toolUseId === event.toolUseId)',
+      },
+      {
+        folder: "schemas/session/src",
+        find: 'if (waitsFor === "client" || event.argumentsHash !== sha256Hex(call.input)) return null',
+        replace: 'if (waitsFor === "client") return null',
+      },
+    ],
+  },
+  {
+    name: "allow-kept-after-run",
+    wrong: "An allow is kept after a run that may have had an effect.",
+    patches: [
+      {
+        folder: "schemas/session/src",
+        find: 'approval !== undefined && event.effect === "none" ? { approval }',
+        replace: "approval !== undefined ? { approval }",
+      },
+    ],
+    shownBy: ["tool-slow", "tool-break", "tool-hang"],
+  },
+  {
+    name: "arguments-not-compared",
+    wrong: "Nobody asks whether an allow is for these arguments.",
+    patches: [
+      {
+        folder: "schemas/session/src",
+        find: "if ((asked.argumentsHash ?? null) !== null && asked.argumentsHash !== sha256Hex(call.input))",
+        replace: "if (false)",
+      },
+      {
+        folder: "schemas/session/src",
+        find: 'if (waitsFor === "client" || event.argumentsHash !== sha256Hex(call.input)) return null',
+        replace: 'if (waitsFor === "client") return null',
+      },
+    ],
+  },
+  {
+    name: "denial-runs",
+    wrong: "A call that was denied is run.",
+    patches: [
+      { folder: "schemas/session/src", find: 'if (event.decision === "allow") return {', replace: "if (event.decision !== null) return {" },
+    ],
+  },
+  {
+    name: "second-result-replaces",
+    wrong: "A client's second result takes the place of its first (B14).",
+    patches: [
+      {
+        folder: "schemas/session/src",
+        find: "  const waitsFor = awaits(session, call)\n  // E5: of another hold",
+        replace:
+          '  if (event.type === "result.received" && call.state.is === "done") return { ...call, state: { is: "done", content: event.content, isError: event.isError } }\n  const waitsFor = awaits(session, call)\n  // E5: of another hold',
+      },
+    ],
+  },
+  {
+    name: "result-for-approval",
+    wrong: "A client's result is taken for a call that waits for an approval (B14).",
+    patches: [
+      { folder: "schemas/session/src", find: 'return waitsFor === "approval" ? null : {', replace: "return {" },
+      {
+        folder: "schemas/session/src",
+        find: 'if (call.state.is === "done" || waitsFor === "client" || waitsFor === "outcome_unknown") return null',
+        replace: 'if (call.state.is === "done" || waitsFor !== null) return null',
+      },
+    ],
+  },
+  {
+    name: "answer-to-hold-under-way",
+    wrong: "An answer names a hold that may never come to stand, and is lost with it (rule 19, E5).",
+    patches: [
+      {
+        folder: "schemas/session/src",
+        find: 'return call.state.is === "held" && call.attempt > 0 ? call',
+        replace: 'return call.state.is === "held" ? call',
+      },
+    ],
+    shownBy: ["append-lost", "append-unanswered", "append-late"],
+  },
+  {
+    name: "requires-action-unsaid",
+    wrong: "Nobody is told that a session waits.",
+    patches: [
+      {
+        folder: "services/llm-invoker/src",
+        find: 'return allHeld(session.calls) && session.waiting !== "told" ? [idle(session, "requires_action", null)] : []',
+        replace: "return []",
+      },
+    ],
+  },
+  {
+    name: "requires-action-too-soon",
+    wrong: "It is said that a session waits while some of its calls still run.",
+    patches: [
+      {
+        folder: "schemas/session/src",
+        find: 'return calls.every((call) => call.state.is === "done" || call.state.is === "held") && !allDone(calls)',
+        replace: 'return calls.some((call) => call.state.is === "held")',
+      },
+    ],
+  },
+  {
+    name: "hold-outlives-interrupt",
+    wrong: "An interrupt leaves a session that waits as it is, so that a late allow runs the call (E7).",
+    patches: [
+      {
+        folder: "schemas/session/src",
+        find: 'if (session.phase === "idle") return { ...stamped(session, at), commands }',
+        replace:
+          'if (session.phase === "idle" || (session.phase === "awaiting-tools" && session.waiting !== undefined)) return { ...stamped(session, at), commands }',
+      },
+    ],
+  },
+  {
+    name: "deletion-does-not-win",
+    wrong: "An answer of the model that comes after the deletion counts (rule 17).",
+    patches: [
+      {
+        folder: "schemas/session/src",
+        find: 'return event.type === "command.rejected" ? accept(session) : refuse(session, event)',
+        replace: 'return ["command.rejected", "model.responded"].includes(event.type) ? accept(session) : refuse(session, event)',
+      },
+    ],
+    shownBy: ["model-slow"],
+  },
+  {
+    name: "closed-while-running",
+    wrong: "A session that runs is archived and deleted (B16).",
+    patches: [
+      { folder: "schemas/session/src", find: "return running\n        ? {", replace: "return session.sessionId === null\n        ? {" },
+    ],
+  },
+  {
+    name: "tools-change-while-running",
+    wrong: "A session takes new tools in the middle of a turn.",
+    patches: [
+      {
+        folder: "schemas/session/src",
+        find: '(asked.agent ?? null) !== null && (session.phase !== "idle" || running)',
+        replace: "session.sessionId === null",
+      },
+      {
+        folder: "schemas/session/src",
+        find: 'if (event.tools === null || session.phase !== "idle" || session.wake) return accept(next)',
+        replace: "if (event.tools === null) return accept(next)",
+      },
+    ],
+  },
+  {
+    name: "span-left-open",
+    wrong: "Who looks at a session whose request was interrupted or taken over is not told that it is over (I22).",
+    patches: [
+      {
+        folder: "schemas/session/src",
+        find: 'if (before.phase !== "awaiting-model" || before.request.state.is !== "open") return\n    this.#spanEnd(before.request.claim, true, null)',
+        replace: "if (before !== null) return",
+      },
+    ],
   },
 ]
 

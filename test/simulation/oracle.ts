@@ -19,6 +19,7 @@ import {
   RefTools,
   toolOf,
   type Verdict,
+  waitsFor,
 } from "./reference.ts"
 import type { Effect } from "./tools.ts"
 
@@ -270,6 +271,8 @@ export class Oracle {
     const callBefore = session.calls.find((call) => call.id === fact.toolUseId)
     const notBefore = callBefore?.notBefore ?? 0
     const heldBefore = callBefore?.is === "held" ? callBefore.hold : null
+    const waitedFor =
+      callBefore !== undefined && session.phase === "tools" && callBefore.attempt === 0 ? waitsFor(session, callBefore) : null
     const { outputTokens, phase } = session
     const underWay =
       phase === "asking" ? session.request?.failed === false : phase === "tools" && session.calls.some(({ is }) => is === "open")
@@ -293,7 +296,7 @@ export class Oracle {
     switch (fact.type) {
       case "approval.given":
       case "result.received":
-        this.#answer(fact, session, callBefore, heldBefore)
+        this.#answer(fact, session, callBefore, heldBefore, waitedFor)
         break
       case "session.updated":
         this.counted.updates++
@@ -413,9 +416,11 @@ export class Oracle {
   }
 
   /** What someone said about a call, held against what they asked for and against what waited. */
-  #answer(fact: Fact, session: RefSession, ref: RefCall | undefined, hold: RefCall["hold"]): void {
+  #answer(fact: Fact, session: RefSession, ref: RefCall | undefined, hold: RefCall["hold"], waitedFor: string | null): void {
     if (ref === undefined || ref.answer !== fact.eventId) {
       this.counted.unheard++
+      if (waitedFor === (fact.type === "approval.given" ? "approval" : "client") && ref?.hash === (fact.argumentsHash ?? ref?.hash))
+        this.#violated("I1", `${fact.commandId} answers ${fact.sessionId}/${fact.toolUseId}, which waits for it, and is lost`)
       return
     }
     const id = `${fact.sessionId}/${fact.toolUseId}`

@@ -323,6 +323,8 @@ function answer(session: RefSession, fact: Fact): void {
 }
 
 function requested(session: RefSession, fact: Fact): boolean {
+  // It is about to be parked.
+  if (session.breach) return false
   const again = session.phase === "asking"
   if (again) {
     const request = session.request as RefRequest
