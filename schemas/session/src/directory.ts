@@ -66,6 +66,8 @@ export class DirectoryFold {
   readonly #newestUnder = new Map<string, string>()
   readonly #deleted = new Set<string>()
   readonly #keyIds = new Map<string, string>()
+  /** The environment in use, by tenant and name: N3 says that there is one at most. */
+  readonly #named = new Map<string, string>()
 
   /** What a save came to; undefined while its record has not been read. */
   verdictOf(eventId: string): Verdict | undefined {
@@ -143,6 +145,7 @@ export class DirectoryFold {
     if (environment === null) {
       if (before === undefined) return false
       this.environments.delete(id)
+      this.#freeName(before)
       this.#deleted.add(id)
       return true
     }
@@ -150,6 +153,8 @@ export class DirectoryFold {
     if (before !== undefined && before.archivedAt !== null) return false
     // N3
     if (!archived && this.environmentNamed(tenant, nameOf(environment), id) !== undefined) return false
+    if (before !== undefined) this.#freeName(before)
+    if (!archived) this.#named.set(nameKey(tenant, nameOf(environment)), id)
     this.environments.set(id, {
       id,
       tenant,
@@ -162,13 +167,16 @@ export class DirectoryFold {
     return true
   }
 
+  /** Of one that is archived the name may be another's by now. */
+  #freeName({ id, tenant, environment }: EnvironmentEntry): void {
+    const key = nameKey(tenant, nameOf(environment))
+    if (this.#named.get(key) === id) this.#named.delete(key)
+  }
+
   /** Another environment of this name that is in use. */
   environmentNamed(tenant: string, name: string | null, exceptId: string): EnvironmentEntry | undefined {
-    for (const entry of this.environments.values()) {
-      const other = entry.id !== exceptId && entry.tenant === tenant && entry.archivedAt === null
-      if (other && name !== null && nameOf(entry.environment) === name) return entry
-    }
-    return undefined
+    const id = name === null ? undefined : this.#named.get(nameKey(tenant, name))
+    return id === undefined || id === exceptId ? undefined : this.environments.get(id)
   }
 
   /** The key of this hash that is not revoked. */
@@ -190,6 +198,10 @@ export class DirectoryFold {
     this.keys.set(id, { ...before, revokedAt: timestamp })
     return true
   }
+}
+
+function nameKey(tenant: string, name: string | null): string {
+  return JSON.stringify([tenant, name])
 }
 
 function nameOf(json: string): string | null {

@@ -191,3 +191,46 @@ describe("the directory", () => {
     assert.equal(fold.keyOf("h3")?.id, "k3")
   })
 })
+
+describe("the names of environments", () => {
+  it("are another's once an environment is archived, and stay so when that one is deleted", () => {
+    const fold = new DirectoryFold()
+    let saves = 0
+    const save = (id: string, revision: number, name: string | null, archived = false): string => {
+      const environment = name === null ? null : JSON.stringify({ name })
+      const saved = { tenant: "acme", at: 0, by: "test", eventId: `evt_${saves++}`, id, revision, environment, archived }
+      return fold.apply({ type: "environment.saved", ...saved }, saves)
+    }
+    assert.deepEqual(
+      [save("e1", 1, "prod"), save("e2", 1, "prod"), save("e1", 2, "prod", true), save("e2", 1, "prod")],
+      ["accepted", "superseded", "accepted", "accepted"],
+    )
+    assert.deepEqual([save("e1", 3, null), save("e3", 1, "prod")], ["accepted", "superseded"])
+    assert.equal(fold.environmentNamed("acme", "prod", "e3")?.id, "e2")
+    assert.deepEqual([save("e2", 2, "dev"), save("e3", 1, "prod"), save("e4", 1, "dev")], ["accepted", "accepted", "superseded"])
+    assert.deepEqual([save("e3", 2, null), save("e4", 1, "prod")], ["accepted", "accepted"])
+    assert.equal(fold.environmentNamed("other", "prod", ""), undefined)
+  })
+
+  it("are looked up, never searched for: what a save costs does not grow with what stands", () => {
+    const fold = new DirectoryFold()
+    const { parse } = JSON
+    let parsed = 0
+    JSON.parse = (...given: Parameters<typeof parse>): unknown => {
+      parsed++
+      return parse(...given)
+    }
+    const environments = 200
+    try {
+      for (let n = 0; n < environments; n++) {
+        const environment = JSON.stringify({ name: `env ${n}` })
+        const saved = { tenant: "acme", at: 0, by: "test", eventId: `evt_${n}`, id: `e${n}`, revision: 1, environment, archived: false }
+        fold.apply({ type: "environment.saved", ...saved }, n)
+      }
+    } finally {
+      JSON.parse = parse
+    }
+    assert.equal(fold.environments.size, environments)
+    assert.ok(parsed <= 4 * environments, `${parsed} parsed`)
+  })
+})
