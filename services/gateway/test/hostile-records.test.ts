@@ -2,7 +2,8 @@ import assert from "node:assert/strict"
 import { describe, it } from "node:test"
 import type { SessionEvent } from "@reins/events"
 import { partitionOf } from "@reins/log"
-import { agent, fact } from "@reins/session/testing"
+import { sha256Hex } from "@reins/session"
+import { agent, fact, Story, text, tool, toolUse } from "@reins/session/testing"
 import { type Opened, type Stage, stage } from "./stage.ts"
 
 async function say(world: Stage, event: SessionEvent): Promise<void> {
@@ -57,5 +58,27 @@ describe("what anyone may have written into the log", () => {
     // Nobody runs here who would hear it: whoever says that it was done speaks of something else.
     const answer = await post(opened, other, { type: "session.end", sessionId: "sesn_other", commandId: "1" })
     assert.equal(answer.status, 503, JSON.stringify(answer.body))
+  })
+
+  it("binds a confirmation to the arguments that it was given for", async (t) => {
+    const world = await stage(t)
+    const opened = await world.open({ limits: { answerTimeoutMs: 300 } })
+    const story = new Story().beside("sesn_asking")
+    story
+      .started(agent([tool("refund", { permission: "always_ask" })]), { input: JSON.stringify([text("Refund, please")]) })
+      .requested()
+      .responded([toolUse("toolu_1", "refund", { cents: 4200, id: "17" })])
+    for (const { event } of story.records) await say(world, event)
+    const { events } = opened.client().beta.sessions
+    const [asks] = (await events.list("sesn_asking", { types: ["agent.tool_use"] })).data
+    // Nobody runs here who would answer.
+    await assert.rejects(async () => {
+      await events.send("sesn_asking", { events: [{ type: "user.tool_confirmation", tool_use_id: asks?.id ?? "", result: "allow" }] })
+    }, /503/)
+    const published: unknown[] = []
+    for await (const records of world.admin.replay("t.commands", partitionOf("sesn_asking", 2), 0))
+      for (const { value } of records)
+        published.push((JSON.parse(Buffer.from(value ?? []).toString()) as { argumentsHash?: unknown }).argumentsHash)
+    assert.deepEqual(published, [sha256Hex('{"cents":4200,"id":"17"}')])
   })
 })

@@ -7,6 +7,7 @@ import {
   awaits,
   callEventId,
   holdOf,
+  type Known,
   type Refusal,
   refusalOf,
   type Session,
@@ -122,7 +123,10 @@ function commandOf(
       const call = callOf(projection, session, sessionId, event.tool_use_id, "", place)
       if (call === null) throw invalid(`${place}: the call ${event.tool_use_id} does not wait for a confirmation any more.`)
       const message = event.deny_message ?? undefined
-      return { type: "approval.give", ...ids, toolUseId: call, decision: event.result, ...(message === undefined ? {} : { message }) }
+      // Bound to what was shown: a model may use the id of a call again, and this must not allow what nobody has seen.
+      const { input = "" } = (session as Known).calls.find(({ toolUseId }) => toolUseId === call) ?? {}
+      const bound = { toolUseId: call, argumentsHash: sha256Hex(input) }
+      return { type: "approval.give", ...ids, ...bound, decision: event.result, ...(message === undefined ? {} : { message }) }
     }
     default:
       return event satisfies never
