@@ -25,6 +25,8 @@ type Sent = NonNullable<BetaManagedAgentsSendSessionEvents["data"]>[number]
 interface Planned {
   readonly event: ClientEvent
   readonly command: Command | null
+  /** What an earlier try of the request came to, where it did: the session may have gone on since, and is not judged again. */
+  readonly known: Answer | null
 }
 
 /**
@@ -47,8 +49,8 @@ export async function sendEvents(
   const answers = await context.commands.send(commands, context.traceparent)
   const byId = new Map<string, Answer>(commands.map((command, index) => [command.commandId, answers[index] as Answer]))
   const said: Sent[] = []
-  for (const [index, { event, command }] of planned.entries()) {
-    const answer = command === null ? null : (byId.get(command.commandId) as Answer)
+  for (const [index, { event, command, known }] of planned.entries()) {
+    const answer = command === null ? known : (byId.get(command.commandId) as Answer)
     if (answer !== null && "code" in answer) {
       const error = refused(answer)
       throw new ApiError(error.status, error.type, `events/${index}: ${error.message}`, {
@@ -72,12 +74,14 @@ function plan(events: readonly ClientEvent[], requestId: string, projected: Proj
   const { sessionId } = projected.session
   let session: Session = projected.session
   return events.map((event, index) => {
+    const known = projection.store.answer(sessionId, `${requestId}.${index}`)
+    if (known !== null) return { event, command: null, known }
     const command = commandOf(event, index, requestId, session, sessionId, projection)
-    if (command === null) return { event, command }
+    if (command === null) return { event, command, known }
     const refusal = refusalOf(session, sessionId, command as unknown as Asked)
     if (refusal !== null) throw prefixed(refusal, index)
     session = asIf(session, command)
-    return { event, command }
+    return { event, command, known }
   })
 }
 
