@@ -24,12 +24,14 @@ import { Presence, PresenceError } from "../src/kafka/presence.ts"
 const program = fileURLToPath(new URL("presence-process.ts", import.meta.url))
 const quiet = "--disable-warning=ExperimentalWarning"
 const group = "reins.tool-router"
+/** Of the system, where it has one; no dependency of ours. */
+const unshare = "unshare"
 const skip = process.platform === "linux" ? false : "Only Linux says which boot it is."
 
 /** Whether a process may have a pid namespace of its own here, as a container has. */
 function mayUnshare(): boolean {
   try {
-    execFileSync("unshare", ["--pid", "--fork", "--mount-proc", "true"], { stdio: "ignore" })
+    execFileSync(unshare, ["--pid", "--fork", "--mount-proc", "true"], { stdio: "ignore" })
     return true
   } catch {
     return false
@@ -132,13 +134,9 @@ describe("what a machine knows of its members", { skip }, () => {
     skip: mayUnshare() ? false : "unshare is not allowed",
   }, async () => {
     const child = await entered(
-      spawn(
-        "unshare",
-        ["--pid", "--fork", "--kill-child", "--mount-proc", process.execPath, quiet, program, stateDir, group, "contained"],
-        {
-          stdio: ["pipe", "pipe", "inherit"],
-        },
-      ),
+      spawn(unshare, ["--pid", "--fork", "--kill-child", "--mount-proc", process.execPath, quiet, program, stateDir, group, "contained"], {
+        stdio: ["pipe", "pipe", "inherit"],
+      }),
     )
     assert.deepEqual(await ask("contained"), { isGone: false, unburied: [] })
     await end(child)
