@@ -1,7 +1,8 @@
 import assert from "node:assert/strict"
 import { describe, it } from "node:test"
 import type { SessionEvent } from "@reins/events"
-import { partitionOf } from "@reins/log"
+import { LogUnavailableError, partitionOf, type SchemaRegistry } from "@reins/log"
+import { Codec } from "@reins/log/codec"
 import { sha256Hex } from "@reins/session"
 import { agent, fact, Story, text, tool, toolUse } from "@reins/session/testing"
 import { type Opened, type Stage, stage } from "./stage.ts"
@@ -80,5 +81,27 @@ describe("what anyone may have written into the log", () => {
       for (const { value } of records)
         published.push((JSON.parse(Buffer.from(value ?? []).toString()) as { argumentsHash?: unknown }).argumentsHash)
     assert.deepEqual(published, [sha256Hex('{"cents":4200,"id":"17"}')])
+  })
+
+  it("waits for the registry where it is away, and goes on", async (t) => {
+    const world = await stage(t)
+    const failures: Error[] = []
+    let refusals = 0
+    const registry = new Proxy<SchemaRegistry>(world.broker.registry, {
+      get: (target, name: keyof SchemaRegistry) => {
+        if (name === "schema" && refusals < 2)
+          return async () => {
+            refusals++
+            throw new LogUnavailableError("The registry is away.")
+          }
+        const value = target[name]
+        return typeof value === "function" ? value.bind(target) : value
+      },
+    })
+    // It has met no schema, as one that is older than who writes.
+    const opened = await world.open({ codec: Codec.reader(registry), failed: (error) => failures.push(error) })
+    await say(world, start("sesn_late"))
+    const listed = await opened.client().beta.sessions.list()
+    assert.deepEqual([failures, refusals, listed.data.map(({ id }) => id)], [[], 2, ["sesn_late"]])
   })
 })

@@ -6,6 +6,7 @@ import { AppendRejectedError, type Following, type Log, type LogRecord } from "@
 import { type Codec, decodeRecord } from "@reins/log/codec"
 import { type AgentEntry, DirectoryFold, type EnvironmentEntry, type KeyEntry, type Verdict } from "@reins/session"
 import { ApiError, unavailable } from "../http/errors.ts"
+import { learn } from "../projection/learn.ts"
 import { iso } from "../projection/projection.ts"
 import { ReadPlace } from "./read-place.ts"
 
@@ -28,6 +29,7 @@ export class Directory {
   readonly #places: { readonly agents: ReadPlace; readonly keys: ReadPlace }
   readonly #behind = new Set<string>()
   #following: readonly Following[] = []
+  #stopped = false
 
   constructor(options: DirectoryOptions) {
     this.#options = options
@@ -60,6 +62,7 @@ export class Directory {
   }
 
   async stop(): Promise<void> {
+    this.#stopped = true
     await Promise.all(this.#following.map((following) => following.stop()))
   }
 
@@ -109,7 +112,7 @@ export class Directory {
       if (record.value !== null) {
         let decoded = decodeRecord(codec, family, record)
         if (!decoded.ok && "unknownSchema" in decoded) {
-          await codec.learn(decoded.unknownSchema)
+          await learn(codec, decoded.unknownSchema, () => this.#stopped)
           decoded = decodeRecord(codec, family, record)
         }
         if (decoded.ok) {

@@ -15,6 +15,7 @@ import {
 } from "@reins/session"
 import type { Logger } from "pino"
 import { unavailable } from "../http/errors.ts"
+import { learn } from "./learn.ts"
 import { Previews } from "./previews.ts"
 import { type Answer, type Place, Store } from "./store.ts"
 
@@ -76,6 +77,7 @@ export class Projection {
   #previewing: Following | undefined
   #bounds: Promise<ReadonlyMap<number, number>> | undefined
   #started = false
+  #stopped = false
 
   constructor(options: ProjectionOptions) {
     this.#options = options
@@ -115,6 +117,7 @@ export class Projection {
   }
 
   async stop(): Promise<void> {
+    this.#stopped = true
     await this.#following?.stop()
     await this.#previewing?.stop()
     this.store.close()
@@ -222,7 +225,7 @@ export class Projection {
     for (const record of records) {
       const decoded = record.value === null ? null : decodeRecord(codec, "sessions", record)
       if (decoded !== null && !decoded.ok && "unknownSchema" in decoded)
-        return codec.learn(decoded.unknownSchema).then(() => this.#read(partition, records))
+        return learn(codec, decoded.unknownSchema, () => this.#stopped).then(() => this.#read(partition, records))
       said.push({ event: decoded?.ok === true ? (decoded.said as unknown as SessionEvent) : null, record })
     }
     const told: { sessionId: string; event: ApiEvent; place: Place }[] = []
@@ -348,7 +351,7 @@ export class Projection {
       if (record.value === null || sessionId === undefined || !this.#listeners.has(sessionId)) continue
       const decoded = codec.decode(record.value)
       if (!decoded.ok && "unknownSchema" in decoded)
-        return codec.learn(decoded.unknownSchema).then(() => this.#preview(records.slice(index)))
+        return learn(codec, decoded.unknownSchema, () => this.#stopped).then(() => this.#preview(records.slice(index)))
       if (!decoded.ok || decoded.definition.family !== "deltas") continue
       const said = decoded.said as unknown as ModelPreviewed
       const partition = this.#partitionOf.get(said.sessionId)
