@@ -79,6 +79,15 @@ describe("what a machine knows of its members", { skip }, () => {
     return JSON.parse(stdout) as { isGone: boolean; unburied: string[] }
   }
 
+  /** How many rows stand in the only file, as another process reads them that trusts nothing but the lock. */
+  async function readRows(): Promise<string> {
+    const [name] = readdirSync(folder())
+    const path = JSON.stringify(join(folder(), name as string))
+    const script = `const { DatabaseSync } = require("node:sqlite")
+      console.log(new DatabaseSync(${path}, { readOnly: true, timeout: 0 }).prepare("SELECT said FROM member").all().length)`
+    return (await promisify(execFile)(process.execPath, [quiet, "-e", script])).stdout
+  }
+
   it("takes nobody for gone who lives, or is stopped, and knows at once that one was killed (N1)", async () => {
     const child = await member("lively")
     assert.deepEqual(await ask("lively"), { isGone: false, unburied: [] })
@@ -116,18 +125,25 @@ describe("what a machine knows of its members", { skip }, () => {
     early.close()
   })
 
+  it("does not lose its lock by looking around", async () => {
+    const entry = presence.enter(group, "curious")
+    // Another one in the same process, such as a second log, knows nothing of the first.
+    for (const one of [presence, Presence.open(stateDir)]) {
+      assert.equal(one.isGone(group, "curious"), false)
+      assert.deepEqual(one.unburied(group), [])
+    }
+    await assert.rejects(readRows(), /database is locked/)
+    entry?.release()
+  })
+
   it("does not believe a free lock while the process still stands there (N2)", async () => {
-    presence.enter(group, "careless")
+    const entry = presence.enter(group, "careless")
     const [name] = readdirSync(folder())
     // POSIX: whoever closes any descriptor of a file has dropped every lock that its process had on it.
     closeSync(openSync(join(folder(), name as string), "r"))
-    const { stdout } = await promisify(execFile)(process.execPath, [
-      quiet,
-      "-e",
-      `const { DatabaseSync } = require("node:sqlite"); console.log(new DatabaseSync(${JSON.stringify(join(folder(), name as string))}, { readOnly: true, timeout: 0 }).prepare("SELECT said FROM member").all().length)`,
-    ])
-    assert.equal(stdout, "1\n", "the lock is gone")
+    assert.equal(await readRows(), "1\n", "the lock is gone")
     assert.deepEqual(await ask("careless"), { isGone: false, unburied: [] })
+    entry?.release()
   })
 
   it("believes the lock across pid namespaces, as containers have them (N1)", {

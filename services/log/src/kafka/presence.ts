@@ -67,6 +67,8 @@ export class Presence {
   readonly #dir: string
   readonly #boot: string
   readonly #self: Omit<Said, "instance">
+  /** Held by this very process: never looked at, for closing a file may drop the lock on it. */
+  readonly #held = new Set<string>()
   readonly #gone = new Set<string>()
   readonly #lookedAt = new Map<string, number>()
 
@@ -126,6 +128,7 @@ export class Presence {
       return null
     }
     const held = db
+    this.#held.add(path)
     return {
       release: () => {
         if (!held.isOpen) return
@@ -135,6 +138,7 @@ export class Presence {
           rmSync(path, { force: true })
         } finally {
           held.close()
+          this.#held.delete(path)
         }
       },
     }
@@ -180,6 +184,7 @@ export class Presence {
 
   /** What stands in a file whose writer is gone; null where it lives or nobody knows. */
   #readIfGone(path: string): Said | null {
+    if (this.#held.has(path)) return null
     let db: DatabaseSync | undefined
     let said: Partial<Said>
     try {
