@@ -40,6 +40,9 @@ describe("POST /reins/v1/commands", () => {
       { ...end, commandId: 7 },
     ])
       assert.equal((await post(acme, command)).status, 400, JSON.stringify(command))
+    // What intake would refuse would be said into the log of the other tenant's session; an id of the API's could pass for its request.
+    assert.equal((await post(other, { type: "session.start", sessionId: "sesn_acme", agent: {} })).status, 409)
+    assert.equal((await post(acme, { ...end, commandId: "api_0123_0" })).status, 400)
     assert.equal(await published(), 0)
     // Nobody is there to hear it, so nobody says that it was done.
     assert.equal((await post(acme, end)).status, 503)

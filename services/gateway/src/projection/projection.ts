@@ -132,6 +132,11 @@ export class Projection {
     return { session, partition, ...this.#timesOf(sessionId) }
   }
 
+  /** Whether there is, or was, a session of this id, whoever it belongs to. */
+  isTaken(sessionId: string): boolean {
+    return this.#partitionOf.has(sessionId)
+  }
+
   get size(): number {
     return this.#partitionOf.size
   }

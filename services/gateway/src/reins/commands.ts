@@ -20,6 +20,9 @@ const id = z.string().regex(/^[\x21-\x7e]{1,200}$/, "must be 1 to 200 printable 
 /** The rest of a command is for intake to judge, which has the last word on every way in. */
 const command = z.looseObject({ type: z.enum(types as [string, ...string[]]), sessionId: id, commandId: id.optional() })
 
+/** How the gateway's own command ids begin, which follow from requests: whoever else used them could pass for a request of another tenant. */
+const ofRequests = "api_"
+
 interface Answered {
   readonly command_id: string
   readonly session_id: string
@@ -35,10 +38,18 @@ export function commandRoutes({ projection, commands }: CommandRoutesContext): H
   app.post("/", async (c) => {
     const tenant = c.get("tenant")
     const given = commandOf(c.get("body"))
-    if (given.type === "session.start") return c.json(await send(commands, { ...given, tenant }))
+    if (given.commandId.startsWith(ofRequests))
+      throw invalid(`commandId: ids that begin with ${ofRequests} are those of requests to the API.`)
     await projection.caughtUp()
-    if (projection.session(tenant, given.sessionId) === null) throw notFound("session")
-    return c.json(await send(commands, given))
+    const isOurs = projection.session(tenant, given.sessionId) !== null
+    if (given.type !== "session.start") {
+      if (!isOurs) throw notFound("session")
+      return c.json(await send(commands, given))
+    }
+    // Intake would say its refusal into the log of that session, which may be another tenant's.
+    if (!isOurs && projection.isTaken(given.sessionId))
+      throw refused({ code: "session_exists", message: `There is a session ${given.sessionId} already. Choose another sessionId.` })
+    return c.json(await send(commands, { ...given, tenant }))
   })
   return app
 }
@@ -73,7 +84,7 @@ export class OwnerRoutes {
 
 function commandOf(body: unknown): Command {
   const given = parse(command, body)
-  return { ...given, commandId: given.commandId ?? `api_${randomBytes(12).toString("hex")}` }
+  return { ...given, commandId: given.commandId ?? `cmd_${randomBytes(12).toString("hex")}` }
 }
 
 async function send(commands: Commands, sent: Command): Promise<Answered> {
