@@ -9,6 +9,9 @@ export interface Refusal {
   readonly message: string
 }
 
+/** Messages that may wait at a time: each is kept in the state and copied with it, and all go into one request. */
+const queuedMax = 10_000
+
 /** What of a command decides whether it can be done; its content is judged where it is read. */
 export type Asked = { [T in Plain]: { readonly type: T } }[Plain] | Pick<CommandOf<"session.update">, "type" | "agent"> | AskedAnswer
 
@@ -48,6 +51,11 @@ export function refusalOf(session: Session, sessionId: string, asked: Asked): Re
     return { code: "session_ended", message: `The session ${sessionId} has ended; nothing more happens in it. Start a new one.` }
   switch (asked.type) {
     case "message.send":
+      if (session.queued.length >= queuedMax)
+        return {
+          code: "queue_full",
+          message: `In the session ${sessionId} ${queuedMax} messages wait already. Send more once the model has taken them.`,
+        }
       return session.phase === "awaiting-tools" && session.waiting !== undefined
         ? {
             code: "action_required",

@@ -193,3 +193,20 @@ describe("an answer to a call", () => {
     assert.equal(approval(story, { argumentsHash: "" }), "approval_mismatch")
   })
 })
+
+describe("a message", () => {
+  it("is not taken beyond those that may wait at a time, and is again once a request has taken them", () => {
+    const story = begun().requested()
+    const most = 10_000
+    for (let n = 1; n < most; n++) story.message("More")
+    assert.equal(code(story, { type: "message.send" }), null)
+    assert.equal(code(story.message("More"), { type: "message.send" }), "queue_full")
+    assert.equal(code(story, { type: "session.interrupt" }), null)
+    story
+      .responded([text("Yes?")])
+      .idled()
+      .requested()
+    assert.equal(story.known.queued.length, 0)
+    assert.equal(code(story, { type: "message.send" }), null)
+  })
+})
