@@ -260,6 +260,14 @@ function update(session: RefSession, fact: Fact): Verdict {
   const changes = JSON.parse(fact.changes)
   if (changes.title !== undefined) session.title = changes.title
   if (changes.metadata !== undefined) session.metadata = canonical(changes.metadata)
+  if (changes.metadataPatch !== undefined) {
+    const standing = JSON.parse(session.metadata) as Record<string, unknown>
+    for (const [key, value] of Object.entries(changes.metadataPatch)) {
+      if (value === null) delete standing[key]
+      else standing[key] = value
+    }
+    session.metadata = canonical(standing)
+  }
   // A turn goes on with the tools that it began with.
   if (fact.tools !== null && session.phase === "idle" && !session.wake) session.agent = { ...session.agent, tools: JSON.parse(fact.tools) }
   return "accepted"

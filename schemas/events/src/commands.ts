@@ -58,7 +58,7 @@ export const sessionUpdate = command({
   type: "session.update",
   meaning: "Change a session's title, metadata or tools.",
   fields: {
-    /** `title`, `metadata` and `profile`, each whole where it is to change. */
+    /** `title`, `metadata` and `profile`, each whole where it is to change; `metadataPatch`: keys to set, null to delete. */
     changes: json().nullish(),
     /** `tools` and `toolsets` as in an agent, whole. */
     agent: json().nullish(),

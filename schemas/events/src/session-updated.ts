@@ -10,7 +10,7 @@ export const sessionUpdated = sessionFact({
   fields: {
     commandId: z.string(),
     command: commandPosition,
-    /** A JSON object of what changed: `title`, `metadata` and `profile` (the agent as the API shows it), each whole. */
+    /** A JSON object of what changed: `title`, `metadata` and `profile` (the agent as the API shows it), each whole, and `metadataPatch` (keys to set, null to delete). */
     changes: json(),
     /** The agent's tools as resolved, a JSON array; null where they stay. */
     tools: json().nullable(),

@@ -240,12 +240,12 @@ class Telling {
     if (!isStarted(after)) return
     const broken = after.phase === "awaiting-model"
     if (!broken) {
-      const blocks = JSON.parse(event.content) as readonly { readonly type?: unknown; readonly text?: unknown }[]
-      const thinking = blocks.filter((block) => block.type === "thinking" || block.type === "redacted_thinking")
+      const blocks = JSON.parse(event.content) as readonly ({ readonly type?: unknown; readonly text?: unknown } | null)[]
+      const thinking = blocks.filter((block) => block?.type === "thinking" || block?.type === "redacted_thinking")
       for (const index of thinking.keys())
         this.#told.push({ id: thinkingEventId(event.claim, index), type: "agent.thinking", processed_at: this.#time })
-      const text = blocks.flatMap(({ type, text: words }) =>
-        type === "text" && typeof words === "string" && words !== "" ? [{ type: "text", text: words }] : [],
+      const text = blocks.flatMap((block) =>
+        block?.type === "text" && typeof block.text === "string" && block.text !== "" ? [{ type: "text", text: block.text }] : [],
       )
       if (text.length > 0)
         this.#told.push({ id: messageEventId(event.claim), type: "agent.message", processed_at: this.#time, content: text })

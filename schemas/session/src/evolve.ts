@@ -352,7 +352,16 @@ function deleted({ sessionId, tenant, commandId }: SessionEventOf<"session.delet
 interface Changes {
   readonly title?: unknown
   readonly metadata?: unknown
+  /** Keys to set, or with null to delete, in the metadata as it stands: two that change different keys at once both count. */
+  readonly metadataPatch?: unknown
   readonly profile?: unknown
+}
+
+function metadataAfter(before: string, { metadata, metadataPatch }: Changes): string {
+  const whole = isObject(metadata) ? canonicalJson(metadata) : before
+  if (!isObject(metadataPatch)) return whole
+  const merged = Object.entries({ ...(JSON.parse(whole) as object), ...(metadataPatch as object) })
+  return canonicalJson(Object.fromEntries(merged.filter(([, value]) => value !== null)))
 }
 
 function updated(session: Running | Parked | Ended, event: SessionEventOf<"session.updated">, at: Position): Step {
@@ -361,7 +370,7 @@ function updated(session: Running | Parked | Ended, event: SessionEventOf<"sessi
   const before = session.profile ?? { title: null, metadata: "{}", environmentId: null, agent: null }
   const profile: Profile = {
     title: typeof changes.title === "string" || changes.title === null ? changes.title : before.title,
-    metadata: isObject(changes.metadata) ? canonicalJson(changes.metadata) : before.metadata,
+    metadata: metadataAfter(before.metadata, changes),
     environmentId: before.environmentId,
     agent: isObject(changes.profile) ? canonicalJson(changes.profile) : before.agent,
   }

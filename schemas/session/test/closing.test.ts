@@ -69,6 +69,13 @@ describe("a profile", () => {
 })
 
 describe("an update", () => {
+  it("of single keys of the metadata leaves the others, so that two at once both count", () => {
+    const both = new Story().started(agent(), { metadata: '{"a":"1","z":"0"}' })
+    const [first, second] = [{ metadataPatch: { b: "2", z: null } }, { metadataPatch: { c: "3" } }]
+    both.tell(update(both, first)).tell(update(both, second))
+    assert.equal(profileOf(both)?.metadata, '{"a":"1","b":"2","c":"3"}')
+  })
+
   it("changes what it names, each whole, in every phase but after a deletion", () => {
     for (const [name, begin] of Object.entries(inPhase)) {
       const story = begin()

@@ -1,7 +1,7 @@
 import type { Save } from "@reins/session"
 import { base58Of } from "../http/base58.ts"
 import type { GatewayContext } from "../http/context.ts"
-import type { Once } from "../http/idempotency.ts"
+import { type Once, retriedWithinMs } from "../http/idempotency.ts"
 
 /** Follows from the request, so that a retry makes nothing twice. */
 export function newId(prefix: "agent" | "env", requestId: string): string {
@@ -13,7 +13,7 @@ export function settled({ directory, now }: GatewayContext): Pick<Once<unknown>,
   return {
     findRecent: async (prefix) => {
       await directory.caughtUp()
-      return directory.fold.savedUnder(prefix, now() - 600_000)?.replace(/\.\d+$/, "") ?? null
+      return directory.fold.savedUnder(prefix, now() - retriedWithinMs)?.replace(/\.\d+$/, "") ?? null
     },
   }
 }

@@ -8,7 +8,7 @@ import { ApiError, invalid } from "./errors.ts"
  * before has no second effect, whichever gateway hears it.
  *
  * With `Idempotency-Key` the id follows from tenant, path and key. The SDK sends none, but marks its own retries with
- * `x-stainless-retry-count`: such a retry takes the id of the newest request with the same credential, path and body of the last ten
+ * `x-stainless-retry-count`: such a retry takes the id of the newest request with the same credential, path and body of the last two
  * minutes. A deliberate repetition is no retry and gets an id of its own.
  */
 export class InFlight {
@@ -20,10 +20,10 @@ export class InFlight {
     return this.#running.get(key)
   }
 
-  /** The id of a request of the last ten minutes that ended without anyone knowing what came of it. */
+  /** The id of a request of the last two minutes that ended without anyone knowing what came of it. */
   unsettled(key: string): string | null {
     const before = this.#unsettled.get(key)
-    return before !== undefined && before.at > performance.now() - recentMs ? before.requestId : null
+    return before !== undefined && before.at > performance.now() - retriedWithinMs ? before.requestId : null
   }
 
   run<T>(key: string, requestId: string, work: () => Promise<T>): Promise<T> {
@@ -56,12 +56,16 @@ export class InFlight {
   }
 }
 
-const recentMs = 600_000
+/**
+ * How long after a request the SDK's retry of it may come: it waits seconds between its tries, and this gateway answers within ten. Longer,
+ * and the same words said again, with their first try lost on the way, would pass for what was done before.
+ */
+export const retriedWithinMs = 120_000
 const unsettledMax = 10_000
 
 export interface Once<T> {
   readonly run: (requestId: string) => Promise<T>
-  /** The id of the newest request whose id begins so, of the last ten minutes; `unjudged`: also one that nobody has answered yet. */
+  /** The id of the newest request whose id begins so, of the last two minutes; `unjudged`: also one that nobody has answered yet. */
   readonly findRecent: (prefix: string, unjudged: boolean) => Promise<string | null>
 }
 

@@ -15,6 +15,7 @@ import {
 } from "@reins/session"
 import type { Logger } from "pino"
 import { unavailable } from "../http/errors.ts"
+import { retriedWithinMs } from "../http/idempotency.ts"
 import { learn } from "./learn.ts"
 import { Previews } from "./previews.ts"
 import { type Answer, type Place, Store } from "./store.ts"
@@ -51,9 +52,6 @@ interface Times {
   runningSince: number | null
   closedAt: number | null
 }
-
-/** The commands whose answers are kept in mind for a retry of the request that sent them. */
-const recentMs = 10 * 60_000
 
 /**
  * Follows every partition of `sessions` into the read model, by the fold and by the projection of `schemas/session`; it decides nothing.
@@ -201,9 +199,9 @@ export class Projection {
     })
   }
 
-  /** The newest command whose id begins so, of the last ten minutes. */
+  /** The newest command whose id begins so, of the last two minutes. */
   recentCommand(prefix: string, now: number): string | null {
-    return this.store.recentCommand(prefix, now - recentMs)
+    return this.store.recentCommand(prefix, now - retriedWithinMs)
   }
 
   listen(sessionId: string, listener: Listener): () => void {

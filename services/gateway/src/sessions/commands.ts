@@ -1,6 +1,7 @@
 import { AppendRejectedError, type Log, partitionOf } from "@reins/log"
 import { base58Of } from "../http/base58.ts"
 import { ApiError, type ErrorType, unavailable } from "../http/errors.ts"
+import { retriedWithinMs } from "../http/idempotency.ts"
 import type { Projection } from "../projection/projection.ts"
 import type { Answer } from "../projection/store.ts"
 
@@ -69,7 +70,7 @@ export class Commands {
     }
   }
 
-  /** The command id that an earlier try of the same request was published under, in the last ten minutes; `unjudged`: also one that nobody has answered yet. */
+  /** The command id that an earlier try of the same request was published under, in the last two minutes; `unjudged`: also one that nobody has answered yet. */
   async findRecent(prefix: string, now: number, unjudged: boolean): Promise<string | null> {
     const { log, topic, projection } = this.#options
     await projection.caughtUp()
@@ -80,7 +81,7 @@ export class Commands {
       for await (const records of log.replay(topic, partition, Math.max(start, end - tailRecords))) {
         for (const { headers, timestamp } of records) {
           const id = headers["command"]
-          if (id?.startsWith(prefix) === true && timestamp >= now - 600_000) return id
+          if (id?.startsWith(prefix) === true && timestamp >= now - retriedWithinMs) return id
         }
       }
     }

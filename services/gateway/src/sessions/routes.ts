@@ -195,7 +195,9 @@ export function sessionRoutes({ gateway, projection, commands, streams }: Sessio
         if (value === null) delete merged[key]
         else merged[key] = value
       }
-      changes["metadata"] = parse(metadata, merged, "metadata")
+      parse(metadata, merged, "metadata")
+      // As a patch: another that is under way changes other keys, and both are to count.
+      changes["metadataPatch"] = body.metadata ?? {}
     }
     let agent: ReturnType<typeof toolsGiven> | undefined
     if (body.agent !== undefined) {
