@@ -13,6 +13,9 @@ const sample = [
   ["retry-after-ignored", "I20"],
   ["key-is-session", "I15"],
   ["commands-overtake", "I1"],
+  ["arguments-not-compared", "I17"],
+  ["closed-while-running", "B16"],
+  ["span-left-open", "I22"],
 ] as const
 const secondsEach = 60
 

@@ -63,7 +63,7 @@ export const mutants: readonly Mutant[] = [
     name: "commands-committed-early",
     wrong: "The offset of a command is committed before its answer stands (rule 14).",
     patches: [
-      { folder: "services/runtime/src", find: "for (const offset of owned.answering) if (offset < mark) mark = offset", replace: "" },
+      { folder: "services/runtime/src", find: "this.next.get(topic) ?? 0, ...this.answering)", replace: "this.next.get(topic) ?? 0)" },
     ],
   },
   {

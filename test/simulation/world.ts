@@ -393,9 +393,12 @@ class World implements Network {
           failed,
           observe: (record) => {
             this.#oracle.observed(instance, record)
-            running.folded++
             const { forgetEvery } = this.#options
-            if (forgetEvery !== undefined && running.folded % forgetEvery === 0 && record.live) this.#forget(running)
+            // What is answered about a deleted session leaves nothing to go on from: who forgets it before its place is committed says it again.
+            const leavesNothing = record.event.type === "command.rejected" && this.#oracle.look(record.event.sessionId)?.phase === "deleted"
+            if (forgetEvery === undefined || leavesNothing) return
+            running.folded++
+            if (running.folded % forgetEvery === 0 && record.live) this.#forget(running)
           },
         })
     const plain = isPlain ? new PlainWorker(log, life, this.#tools, topics.tools("plain")) : undefined
