@@ -11,6 +11,7 @@ import {
   renameSync,
   rmSync,
   symlinkSync,
+  utimesSync,
   writeFileSync,
 } from "node:fs"
 import { tmpdir } from "node:os"
@@ -201,6 +202,17 @@ describe("what a machine knows of its members", { skip }, () => {
     }
     presence.enter(group, "next")
     assert.equal(readdirSync(folder()).filter((name) => name.endsWith(".gone")).length, 100)
+  })
+
+  it("buries the dead of a group without a successor in time, and none that lives", async () => {
+    await member("old and lively")
+    await end(await member("old and dead"))
+    for (const name of readdirSync(folder())) utimesSync(join(folder(), name), 0, 0)
+    await end(await member("young and dead"))
+    assert.deepEqual(presence.unburied(group), ["young and dead"])
+    assert.deepEqual(readdirSync(folder()).filter((name) => name.endsWith(".gone")).length, 1)
+    assert.deepEqual(await ask("old and dead"), { isGone: true, unburied: ["young and dead"] })
+    assert.equal((await ask("old and lively")).isGone, false)
   })
 
   it("uses no folder in which others could write (a file there puts a member out of its group)", () => {

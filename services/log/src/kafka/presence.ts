@@ -20,6 +20,8 @@ const goneSuffix = ".gone"
 const goneMax = 100
 /** A file of another boot is of no use to us. It may be to another machine that shares the folder. */
 const foreignAgeMaxMs = 30 * 24 * 3_600_000
+/** After so long the session of the dead has timed out by itself, and nobody need leave for it: its group may have no successor. */
+const unburiedAgeMaxMs = 3_600_000
 const lookAgainMs = 250
 const lockWaitMs = 1000
 
@@ -159,7 +161,7 @@ export class Presence {
   bury(group: string, instance: string): void {
     const path = this.#path(group, instance)
     try {
-      renameSync(path, path.slice(0, -mineSuffix.length) + goneSuffix)
+      renameSync(path, asGone(path))
     } catch {
       // Another one was quicker, or the folder is gone: it is asked for again at worst.
     }
@@ -171,7 +173,7 @@ export class Presence {
     if (this.#gone.has(path)) return true
     const now = performance.now()
     if (now - (this.#lookedAt.get(path) ?? Number.NEGATIVE_INFINITY) < lookAgainMs) return false
-    const isGone = existsSync(path.slice(0, -mineSuffix.length) + goneSuffix) || this.#readIfGone(path)?.instance === instance
+    const isGone = existsSync(asGone(path)) || this.#readIfGone(path)?.instance === instance
     if (isGone) {
       this.#gone.add(path)
       this.#lookedAt.delete(path)
@@ -228,6 +230,7 @@ export class Presence {
         if (!name.startsWith(this.#boot)) {
           if (Date.now() - at > foreignAgeMaxMs) rmSync(path, { force: true })
         } else if (name.endsWith(goneSuffix)) gone.push({ path, at })
+        else if (Date.now() - at > unburiedAgeMaxMs && this.#readIfGone(path) !== null) renameSync(path, asGone(path))
       } catch {
         // Somebody else tidies up too.
       }
@@ -235,6 +238,10 @@ export class Presence {
     gone.sort((a, b) => b.at - a.at)
     for (const { path } of gone.slice(goneMax)) rmSync(path, { force: true })
   }
+}
+
+function asGone(path: string): string {
+  return path.slice(0, -mineSuffix.length) + goneSuffix
 }
 
 function makeFolder(path: string): void {
