@@ -32,6 +32,11 @@ export interface Account {
   late: number
   superseded: number
   duplicate: number
+  held: number
+  /** Answers that counted. */
+  allowed: number
+  denied: number
+  given: number
 }
 
 export interface Judgement extends Account {
@@ -50,12 +55,15 @@ export function emptyAccount(): Account {
     late: 0,
     superseded: 0,
     duplicate: 0,
+    held: 0,
+    allowed: 0,
+    denied: 0,
+    given: 0,
   }
 }
 
 export function addAccount(total: Account, one: Account): void {
-  for (const key of ["turns", "calls", "effects", "unknown", "extraModelCalls", "takeovers", "late", "superseded", "duplicate"] as const)
-    total[key] += one[key]
+  for (const key of Object.keys(one) as (keyof Account)[]) if (key !== "reruns") total[key] += one[key]
   for (const [is, count] of Object.entries(one.reruns)) total.reruns[is] = (total.reruns[is] ?? 0) + count
 }
 
@@ -67,6 +75,11 @@ interface Use {
   closedBy: LoggedRecord | null
   readonly closings: LoggedRecord[]
   readonly dispatches: LoggedRecord[]
+  /** While it waits for someone. */
+  hold: LoggedRecord | null
+  /** The allow under which it may run, and how many there were of calls whose outcome nobody knew. */
+  allow: LoggedRecord | null
+  reruns: number
 }
 
 /** Log time and the tools' clocks are both in whole milliseconds, of one machine. */
@@ -93,7 +106,7 @@ export function judge(evidence: Evidence): Judgement {
   checkOrder(said, breach)
   checkOrder(onTools, breach)
   checkCommands(log, evidence.acknowledged, breach)
-  const uses = followStory(log, evidence, breach)
+  const uses = followStory(log, evidence, account, breach)
   checkResults(uses, breach)
   checkClaims(onTools, uses, breach)
   checkEffects(uses, onTools, evidence, account, breach)
@@ -155,7 +168,7 @@ interface Block {
 }
 
 /** Walks the accepted records once: I8, I9, I18 and I21 by what each request must hold, and the tool calls with what became of them. */
-function followStory(log: readonly LoggedRecord[], { journal }: Evidence, breach: Breach): readonly Use[] {
+function followStory(log: readonly LoggedRecord[], { journal }: Evidence, account: Account, breach: Breach): readonly Use[] {
   const uses: Use[] = []
   let open: Use[] = []
   const queued: string[] = []
@@ -164,6 +177,7 @@ function followStory(log: readonly LoggedRecord[], { journal }: Evidence, breach
   let answered = true
   let stopped = false
   let inTurn = false
+  const asks = toolsThatAsk(log)
   let request: LoggedRecord | null = null
   const requestsOfTurn = new Set<string>()
   for (const record of log) {
@@ -182,6 +196,8 @@ function followStory(log: readonly LoggedRecord[], { journal }: Evidence, breach
         for (const use of open) use.closedBy ??= record
         break
       case "session.idled":
+        // It waits in the middle of its turn.
+        if (value.reason === "requires_action") break
         stopped = false
         inTurn = false
         break
@@ -221,11 +237,29 @@ function followStory(log: readonly LoggedRecord[], { journal }: Evidence, breach
           blocks.push({ role: "assistant", json })
           const block = JSON.parse(json) as { type: string; id: string; name: string }
           if (block.type !== "tool_use") continue
-          const use: Use = { id: block.id, name: block.name, response: record, closedBy: null, closings: [], dispatches: [] }
+          const use: Use = {
+            id: block.id,
+            name: block.name,
+            response: record,
+            closedBy: null,
+            closings: [],
+            dispatches: [],
+            hold: null,
+            allow: null,
+            reruns: 0,
+          }
           if (uses.some(({ id }) => id === block.id)) breach(`I3: the tool_use id ${block.id} was used twice`)
           uses.push(use)
           open.push(use)
         }
+        break
+      }
+      case "tool-call.held":
+      case "approval.given":
+      case "result.received": {
+        const use = open.find(({ id, closedBy }) => id === value.toolUseId && closedBy === null)
+        if (use !== undefined) waits(use, record, account)
+        else if (type === "tool-call.held") breach(`I17: ${value.toolUseId} is held @${offset} and is no open call`)
         break
       }
       case "tool-call.dispatched":
@@ -242,6 +276,9 @@ function followStory(log: readonly LoggedRecord[], { journal }: Evidence, breach
         if (type === "tool-call.dispatched") {
           if (use.closedBy !== null)
             breach(`I18: ${use.name} ${use.id} was dispatched @${offset} after it was closed by ${use.closedBy.type}`)
+          if (asks.has(use.name) && use.allow === null)
+            breach(`I17: ${use.name} ${use.id} was dispatched @${offset} and nobody had allowed it`)
+          if (use.hold !== null) breach(`I17: ${use.name} ${use.id} was dispatched @${offset} while it was held`)
           use.dispatches.push(record)
           if (value.attempt !== use.dispatches.length)
             breach(`I11: @${offset} is attempt ${value.attempt} and the ${use.dispatches.length}. accepted`)
@@ -254,6 +291,9 @@ function followStory(log: readonly LoggedRecord[], { journal }: Evidence, breach
           use.closings.push(record)
           if (use.closedBy !== null) breach(`I3: ${use.name} ${use.id} was closed by ${use.closedBy.type} and again by ${type}@${offset}`)
           use.closedBy = record
+        } else if (value.effect !== "none") {
+          // One allow, one run that may have had an effect.
+          use.allow = null
         }
         break
       }
@@ -264,12 +304,44 @@ function followStory(log: readonly LoggedRecord[], { journal }: Evidence, breach
   return uses
 }
 
+/** Tools that have to be allowed each time, by the agent as it was resolved. */
+function toolsThatAsk(log: readonly LoggedRecord[]): ReadonlySet<string> {
+  const tools: readonly { readonly name: string; readonly permission?: string | null }[] =
+    log.find(({ type }) => type === "session.started")?.value.agent.tools ?? []
+  return new Set(tools.filter(({ permission }) => permission === "always_ask").map(({ name }) => name))
+}
+
+/** A call waits, or someone says something about one that does: what names neither its hold nor, before it left, its response changes nothing. */
+function waits(use: Use, record: LoggedRecord, account: Account): void {
+  const { type, value } = record
+  if (type === "tool-call.held") {
+    account.held++
+    use.hold = record
+    use.allow = null
+    return
+  }
+  const early = use.dispatches.length === 0 && use.allow === null && value.causedBy === use.response.value.eventId
+  if (!early && (use.hold === null || value.causedBy !== use.hold.value.eventId)) return
+  if (type === "result.received" || value.decision === "deny") {
+    if (type === "result.received") account.given++
+    else account.denied++
+    use.closings.push(record)
+    use.closedBy = record
+  } else {
+    account.allowed++
+    if (use.hold?.value.reason === "outcome_unknown") use.reruns++
+    use.allow = record
+  }
+  use.hold = null
+}
+
 /** The tool_result block by the record that closed the call; the words that an interrupt leaves are not the log's. */
 function resultOf({ id, closedBy }: Use): string {
   const value = closedBy?.value
   const base = { type: "tool_result", tool_use_id: id }
   switch (closedBy?.type) {
     case "tool-call.completed":
+    case "result.received":
       return canonical({ ...base, content: JSON.parse(value.content as string), ...(value.isError ? { is_error: true } : {}) })
     case "interrupt.received":
     case "session.ended":
@@ -367,7 +439,7 @@ function checkEffects(
     else if (claim.timestamp > line.at + roundingMs)
       breach(`I6: ${line.tool} ${line.toolUseId} ran at ${line.at}, its first claim was logged at ${claim.timestamp}`)
   }
-  for (const { id, name, closings } of uses) {
+  for (const { id, name, closings, reruns } of uses) {
     if (!ledgered.has(name)) continue
     const lines = effects.filter(({ toolUseId }) => toolUseId === id)
     const [first] = lines
@@ -377,12 +449,13 @@ function checkEffects(
     if (first === undefined) continue
     account.reruns[first.class] = (account.reruns[first.class] ?? 0) + lines.length - 1
     if (once.has(first.class)) {
-      if (lines.length > 1) breach(`I4: the ${first.class} ${name} ${id} ran ${lines.length} times`)
+      if (lines.length > 1 + reruns) breach(`I4: the ${first.class} ${name} ${id} ran ${lines.length} times`)
       const none = closing?.type === "tool-call.refused" || closing?.value.effect === "none"
       if (none) breach(`I5: ${name} ${id} ran and is said to have had no effect (${closing?.type}: ${closing?.value.message})`)
     }
     if (first.class === "keyed") {
-      const applied = lines.filter((line) => line.applied).length
+      // The backend keeps one effect a key: two keys for one call would be two.
+      const applied = new Set(lines.map(({ key }) => key)).size
       if (applied !== 1) breach(`I4: the keyed ${name} ${id} had ${applied} effects`)
     }
   }

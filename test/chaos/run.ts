@@ -5,7 +5,8 @@ import { setTimeout as sleep } from "node:timers/promises"
 import { fileURLToPath } from "node:url"
 import { topicNames } from "@reins/events"
 import { startKafka } from "@reins/infra/kafka"
-import { type Following, partitionOf } from "@reins/log"
+import { type Following, type LogRecord, partitionOf } from "@reins/log"
+import { decodeRecord } from "@reins/log/codec"
 // Before kafkajs: what it mends there is mended as it loads.
 // oxlint-disable-next-line import/no-unassigned-import -- The import is the mending.
 import "@reins/log/kafka"
@@ -24,7 +25,7 @@ import { type ModelFaultLine, modelFaultKinds } from "./model.ts"
 import { type Account, addAccount, emptyAccount, judge } from "./oracle.ts"
 import { readWholeLog, type WholeLog } from "./read-log.ts"
 import { readAgain, type SecondReading, settledIn } from "./second-reading.ts"
-import { chaosAgent, ledgered, planSessions } from "./sessions.ts"
+import { answerTo, chaosAgent, ledgered, planSessions } from "./sessions.ts"
 
 export interface ChaosOptions {
   readonly seed: number
@@ -217,7 +218,10 @@ async function run(options: ChaosOptions, bench: Bench, closing: (() => unknown)
       instance: "watch",
       topics: [names.sessions],
       records: (_topic, _partition, records) => {
-        for (const { headers } of records) watch.saw(headers["session"], headers["type"])
+        for (const record of records) {
+          watch.saw(record.headers["session"], record.headers["type"])
+          if (record.headers["type"] === "tool-call.held") hold(record)
+        }
       },
       failed: () => void followAgain(),
     })
@@ -233,6 +237,22 @@ async function run(options: ChaosOptions, bench: Bench, closing: (() => unknown)
   }
   await follow()
   closing.push(() => following?.stop())
+
+  // --- people: whatever is held they look at, and after a while they say something
+  const people = new Random(seed).fork("people")
+  const answered = new Set<string>()
+  const answering: Promise<void>[] = []
+  let tellPeople: ((value: { readonly sessionId: string }) => Promise<void>) | undefined
+  const answer = (sessionId: string, held: Parameters<typeof answerTo>[2], afterMs: number): void => {
+    if (answered.has(held.eventId)) return
+    answered.add(held.eventId)
+    answering.push(sleep(afterMs).then(() => tellPeople?.(answerTo(people, sessionId, held))))
+  }
+  const hold = (record: LogRecord): void => {
+    const decoded = record.value === null ? null : decodeRecord(codec, "sessions", record)
+    const said = decoded?.ok === true ? (decoded.said as unknown as { sessionId: string } & Parameters<typeof answerTo>[2]) : undefined
+    if (said !== undefined) answer(said.sessionId, said, people.int(0, 2500))
+  }
 
   // --- the client
   const client = new Kafka({ brokers: kafka.bootstrap.split(","), clientId: "stranger", logLevel: logLevel.NOTHING, retry: { retries: 3 } })
@@ -255,10 +275,23 @@ async function run(options: ChaosOptions, bench: Bench, closing: (() => unknown)
     sessions: options.sessions,
     spreadMs: Math.floor(options.faultsMs * 0.85),
     prefix: String(seed),
-    agent: chaosAgent(orders.url, toolTimeoutMs),
+    agentOf: (asks) => chaosAgent(orders.url, toolTimeoutMs, asks),
   })
   let commands = 0
   let unreachable = 0
+  /** Until it is acknowledged; a copy that stands all the same is the same command. */
+  const send = async (message: Message): Promise<void> => {
+    for (;;) {
+      try {
+        await producer.send({ topic: names.commands, acks: -1, timeout: 5000, messages: [message] })
+        return
+      } catch {
+        unreachable++
+        await sleep(300)
+      }
+    }
+  }
+  tellPeople = (value) => send({ key: value.sessionId, value: JSON.stringify(value) })
   const began = Date.now()
   const clients = plans.map(async ({ sessionId, startsAtMs, commands: wanted }) => {
     await sleep(startsAtMs)
@@ -270,16 +303,7 @@ async function run(options: ChaosOptions, bench: Bench, closing: (() => unknown)
         value: JSON.stringify(value),
         ...(misplaced ? { partition: (home + 1) % partitions } : {}),
       }
-      // Until it is acknowledged; a copy that stands all the same is the same command.
-      for (;;) {
-        try {
-          await producer.send({ topic: names.commands, acks: -1, timeout: 5000, messages: [message] })
-          break
-        } catch {
-          unreachable++
-          await sleep(300)
-        }
-      }
+      await send(message)
       commands++
       known = message
       watch.commanded(sessionId, value.type)
@@ -535,7 +559,7 @@ async function run(options: ChaosOptions, bench: Bench, closing: (() => unknown)
     breaches.push("P7: a process did not become ready after the last fault")
     say(await fleet.story())
   } else say("All processes are ready.")
-  await Promise.all(clients)
+  await Promise.all([...clients, ...answering])
   say("All commands are acknowledged.")
 
   // --- settling
@@ -543,6 +567,11 @@ async function run(options: ChaosOptions, bench: Bench, closing: (() => unknown)
   for (const endsBy = Date.now() + options.settleMs; !settled && Date.now() < endsBy; await sleep(lookEveryMs)) {
     const now = await readWholeLog(log, codec, prefix).catch(() => undefined)
     settled = now !== undefined && plans.every(({ sessionId }) => atRest(now, sessionId))
+    // Who followed had lost sight of these for a while.
+    for (const [sessionId, session] of now?.sessions ?? []) {
+      if (session.phase !== "awaiting-tools") continue
+      for (const { toolUseId, state } of session.calls) if (state.is === "held") answer(sessionId, { ...state, toolUseId }, 0)
+    }
     if (now === undefined || !settled) continue
     const second = readAgain(now, prefix)
     settled = plans.every(({ sessionId }) => settledIn(second, sessionId))
@@ -582,8 +611,9 @@ async function run(options: ChaosOptions, bench: Bench, closing: (() => unknown)
     const outcome = statusIn(whole, sessionId)
     byOutcome[outcome] = (byOutcome[outcome] ?? 0) + 1
     if (outcome.startsWith("parked")) breaches.push(`P8: ${sessionId} is ${outcome}`)
+    // Who speaks to a session that waits is told so; an answer may come after an interrupt or an end.
     for (const { type, verdict, value } of records)
-      if (type === "command.rejected" && verdict === "accepted")
+      if (type === "command.rejected" && verdict === "accepted" && !refusedToWaiting.has(value.code))
         breaches.push(`I1: ${sessionId}: ${value.commandId} was rejected: ${value.message}`)
     if (whole.digests.get(sessionId) !== again.digests.get(sessionId)) breaches.push(`I13: two readers come to two states of ${sessionId}`)
   }
@@ -609,6 +639,8 @@ async function run(options: ChaosOptions, bench: Bench, closing: (() => unknown)
     if (at <= faultsOver) faults.set(kind, (faults.get(kind) ?? 0) + 1)
   for (const { fault, at } of linesOf<ToolFaultLine>(`${ledger}.faults`))
     if (at <= faultsOver) faults.set(`tool-${fault}`, (faults.get(`tool-${fault}`) ?? 0) + 1)
+  for (const what of ["held", "allowed", "denied", "given"] as const)
+    if (account[what] === 0) breaches.push(`chaos itself: nothing was ${what}, so this run proves nothing about it`)
   const expected = [...faultKinds, ...lossKinds, "clock-skew", ...modelFaultKinds, "tool-hang", "tool-throw-before", "tool-throw-after"]
   const recovery = recoveries(kills, second)
   return {
@@ -637,6 +669,9 @@ async function run(options: ChaosOptions, bench: Bench, closing: (() => unknown)
     load: [loadBefore, loadavg()[0] ?? 0],
   }
 }
+
+/** Codes of refusals that are as they should be where people are asked and others speak at the same time. */
+const refusedToWaiting: ReadonlySet<string> = new Set(["action_required", "call_unknown", "call_not_held", "session_ended"])
 
 /** One of this role, if it can be in the middle of an effect; else whoever is sound. */
 async function withWork(sound: readonly Member[], role: Role): Promise<Member | undefined> {
@@ -695,7 +730,8 @@ class Watch {
     if (type === "session.ended") this.#ended.add(sessionId)
     // What comes after an end is somebody's who does not know of it yet.
     if (this.#ended.has(sessionId) || type === "session.idled" || type === "session.parked") this.#running.delete(sessionId)
-    else if (type === "session.started" || type === "message.received" || type === "model.requested") this.#running.add(sessionId)
+    else if (type === "session.started" || type === "message.received" || type === "model.requested" || type === "tool-call.dispatched")
+      this.#running.add(sessionId)
   }
 }
 
@@ -812,6 +848,7 @@ export function told(report: ChaosReport): string {
     `faults while work was running: ${list(report.faults)}`,
     `sessions ${report.sessions} (${list(report.byOutcome)}), commands acknowledged ${report.commands}, lost ${report.lost}`,
     `turns ${account.turns}, calls ${account.calls}, effects ${account.effects}, unknown ${account.unknown}`,
+    `held ${account.held}, allowed ${account.allowed}, denied ${account.denied}, results of clients and people ${account.given}`,
     `run again by class: ${list(account.reruns)}; extra model calls ${account.extraModelCalls}; takeovers ${account.takeovers}`,
     `records late ${account.late}, superseded ${account.superseded}, duplicate ${account.duplicate}; requests rebuilt ${report.requestsRebuilt}`,
     `time to recover, kill → next accepted record of the role in a partition: p50 ${recoveryMs.p50} ms, p95 ${recoveryMs.p95} ms, max ${recoveryMs.max} ms (${recoveryMs.measured} measured)`,

@@ -18,11 +18,19 @@ export interface PlannedSession {
   readonly commands: readonly Command[]
 }
 
+/** Tools that people are asked about, in the sessions that ask. */
+const asked: ReadonlySet<string> = new Set(["note", "ring", "refund"])
+
 /** Tools whose effects a ledger knows. */
 export const ledgered: ReadonlySet<string> = new Set(["look", "fix", "note", "charge", "ring", "get_order", "refund"])
 
-export function chaosAgent(ordersUrl: string, toolTimeoutMs: number): Partial<AgentGiven> & { readonly model: string } {
+/** `asks`: some tools wait for a person each time, some calls for one who says what became of them, and the client runs a tool of its own. */
+export function chaosAgent(ordersUrl: string, toolTimeoutMs: number, asks: boolean): Partial<AgentGiven> & { readonly model: string } {
   const id = { type: "string" }
+  const waiting = (name: string): object => ({
+    ...(asks && asked.has(name) ? { permission: "always_ask" } : {}),
+    ...(asks && name === "charge" ? { onUnknown: "hold" } : {}),
+  })
   return {
     name: "chaos",
     model: "claude-sonnet-5-5",
@@ -30,7 +38,8 @@ export function chaosAgent(ordersUrl: string, toolTimeoutMs: number): Partial<Ag
     maxTokens: 1024,
     tools: [
       { name: "add", backend: "function" },
-      ...["look", "fix", "note", "charge", "ring"].map((name) => ({ name, backend: "classes" })),
+      ...["look", "fix", "note", "charge", "ring"].map((name) => ({ name, backend: "classes", ...waiting(name) })),
+      ...(asks ? [{ name: clientTool, backend: "client", inputSchema: { type: "object", properties: { n: { type: "integer" } } } }] : []),
       {
         name: "get_order",
         description: "Looks an order up.",
@@ -47,12 +56,16 @@ export function chaosAgent(ordersUrl: string, toolTimeoutMs: number): Partial<Ag
         effect: "keyed" as const,
         timeoutMs: toolTimeoutMs,
         sideEffects: "moves money back to the customer",
+        ...waiting("refund"),
         inputSchema: { type: "object", properties: { id, cents: { type: "integer", minimum: 1 } }, required: ["id", "cents"] },
         http: { method: "POST", url: `${ordersUrl}/orders/{id}/refund` },
       },
     ],
   }
 }
+
+/** What the client of a session runs itself. */
+const clientTool = "count_cash"
 
 const inputs: Readonly<Record<string, (n: number) => string>> = {
   add: (n) => `{"numbers":[${n},1000]}`,
@@ -63,6 +76,7 @@ const inputs: Readonly<Record<string, (n: number) => string>> = {
   ring: (n) => `{"n":${n}}`,
   get_order: (n) => `{"id":"o${n}"}`,
   refund: (n) => `{"id":"o${n}","cents":${1 + n}}`,
+  [clientTool]: (n) => `{"n":${n}}`,
 }
 
 /** So many of them, each at most once. */
@@ -92,9 +106,10 @@ class Numbers {
 
 const classTools: ReadonlySet<string> = new Set(["look", "fix", "note", "charge", "ring"])
 
-function prompt(random: Random, numbers: Numbers, sessionId: string, part: number, turns: number): string {
+function prompt(random: Random, numbers: Numbers, sessionId: string, part: number, turns: number, asks: boolean): string {
+  const known = Object.keys(inputs).filter((tool) => asks || tool !== clientTool)
   const groups = Array.from({ length: turns }, () => {
-    const tools = someOf(random, Object.keys(inputs), random.int(1, 4))
+    const tools = someOf(random, known, random.int(1, 4))
     return `[[${tools.map((tool) => `call ${tool} ${inputs[tool]?.(numbers.next(tool))}`).join("; ")}]]`
   })
   return `This is ${sessionId}, part ${part}. ${groups.join(" ")}`
@@ -102,13 +117,15 @@ function prompt(random: Random, numbers: Numbers, sessionId: string, part: numbe
 
 export function planSessions(
   random: Random,
-  options: { readonly sessions: number; readonly spreadMs: number; readonly prefix: string; readonly agent: object },
+  options: { readonly sessions: number; readonly spreadMs: number; readonly prefix: string; readonly agentOf: (asks: boolean) => object },
 ): readonly PlannedSession[] {
   const numbers = new Numbers(random)
   return Array.from({ length: options.sessions }, (_, index) => {
     const sessionId = `sesn_${options.prefix}_${index}`
+    // One in three waits for people.
+    const asks = index % 3 === 2
     const input = (part: number, turns: number): { type: string; text: string }[] => [
-      { type: "text", text: prompt(random, numbers, sessionId, part, turns) },
+      { type: "text", text: prompt(random, numbers, sessionId, part, turns, asks) },
     ]
     const later: Command[] = []
     const then = (type: string, afterMs: number, more: object = {}): void => {
@@ -125,7 +142,7 @@ export function planSessions(
         type: "session.start",
         commandId: `${sessionId}-0`,
         sessionId,
-        agent: options.agent,
+        agent: options.agentOf(asks),
         input: input(1, 2 + random.int(0, 3)),
       },
       // What is forwarded may come after what is sent straight to its place, so such a session is only started.
@@ -133,4 +150,24 @@ export function planSessions(
     }
     return { sessionId, startsAtMs: random.int(0, options.spreadMs - 1), commands: [start, ...later] }
   })
+}
+
+/** What someone says about a held call: mostly yes, sometimes no, and what the client's own tool came to. */
+export function answerTo(
+  random: Random,
+  sessionId: string,
+  held: { readonly eventId: string; readonly toolUseId: string; readonly reason: string; readonly argumentsHash: string },
+): Command["value"] {
+  const { eventId, toolUseId, reason, argumentsHash } = held
+  const common = { commandId: `${sessionId}-answer-${eventId}`, sessionId, toolUseId }
+  if (reason === "client" || (reason === "outcome_unknown" && random.chance(0.4)))
+    return { ...common, type: "result.give", content: [{ type: "text", text: `Counted for ${toolUseId}.` }] }
+  const isAllowed = random.chance(0.8)
+  return {
+    ...common,
+    type: "approval.give",
+    decision: isAllowed ? "allow" : "deny",
+    argumentsHash,
+    ...(isAllowed ? {} : { message: "Not now." }),
+  }
 }
