@@ -107,7 +107,14 @@ describe("the oracle", () => {
     ],
     ["I4", "a bell rings twice", ({ effects }) => void effects.push(effectOf(effects, "ring"))],
     ["I4", "a charge is made twice", ({ effects }) => void effects.push(effectOf(effects, "charge"))],
-    ["I4", "a keyed effect is had twice", ({ effects }) => void effects.push(effectOf(effects, "note"))],
+    [
+      "I4",
+      "a keyed effect is had twice, under two keys",
+      ({ effects }) => {
+        const line = effectOf(effects, "note")
+        effects.push({ ...line, key: `${line.key}/again` })
+      },
+    ],
     ["I5", "a success is invented", ({ effects }) => void effects.splice(effects.indexOf(effectOf(effects, "ring")), 1)],
     [
       "I6",
