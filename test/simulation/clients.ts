@@ -108,8 +108,8 @@ function sender(world: ClientWorld, sessionId: string, name: string): Sender {
 export async function client(world: ClientWorld, sessionId: string): Promise<void> {
   const { time, random } = world
   const { send, count, acknowledged } = sender(world, sessionId, "c")
-  // In half of the worlds' sessions nobody has to be asked, so that these are as busy as they can be.
-  const asks = random.chance(0.5) ? random.next() : 0
+  // In more than half of the sessions nobody has to be asked, so that these are as busy as they can be.
+  const asks = random.chance(0.4) ? random.next() : 0
   const holds = random.pick([0, 0, 0.5, 1])
   const pause = async (): Promise<void> => time.sleep((random.next() ** 2 * world.lastsMs) / 5)
   const update = (): void => {

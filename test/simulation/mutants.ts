@@ -176,7 +176,7 @@ export const mutants: readonly Mutant[] = [
         replace: "  if (effect !== undefined) return true\n",
       },
     ],
-    shownBy: ["zombie", "tool-slow", "member-hidden"],
+    shownBy: ["zombie", "tool-slow", "join", "append-late", "append-unanswered"],
   },
   {
     name: "model-result-of-any-claim",

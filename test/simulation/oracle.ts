@@ -35,6 +35,8 @@ import type { Effect } from "./tools.ts"
  *   `queryable` once it is asked and the old run forbidden), never where it does not.
  * - I4 A person who allows a call of which nobody knows what became of it allows one more effect; nothing else does.
  * - I7 What was denied has no effect by any later attempt; what the client runs is never run by a worker.
+ * - I19 A limit on tool calls is kept by everything that is sent or held; what a client has run before anyone could hold it is charged all
+ *   the same, and may be the one too many.
  * - B14 The content that a client gives becomes the result of the call it was given for, exactly, if that call waited for a client, and at
  *   most once.
  * - B15 After `session.ended`, `session.archived` or `session.deleted` nothing is accepted that begins or answers anything.
@@ -168,6 +170,8 @@ export class Oracle {
   readonly #commands = new Map<string, { offset: number; commandId: string }[]>()
   /** Everything that was ever asked under a commandId. */
   readonly #asked = new Map<string, Fact[]>()
+  /** Calls that clients ran before they were held, by session. */
+  readonly #earlyRuns = new Map<string, number>()
   /** Where sessions were closed for good, and by what. */
   readonly #closedBy = new Map<string, { readonly partition: number; readonly offset: number; readonly type: string }>()
   readonly #acknowledged: Acknowledged[] = []
@@ -388,7 +392,8 @@ export class Oracle {
       if (this.#stopped.has(fact.sessionId)) this.#violated("I18", `${fact.eventId} is dispatched after its session was stopped`)
       if (call.cut) this.#violated("I10", `${fact.eventId} is dispatched from a response that was cut off`)
       if (record.timestamp < notBefore) this.#violated("I20", `${fact.eventId} is dispatched ${notBefore - record.timestamp} ms too early`)
-      if (fact.attempt === 1 && calls > callsMax) this.#violated("I19", `${fact.eventId} is call ${calls} of ${callsMax}`)
+      if (fact.attempt === 1 && calls - (this.#earlyRuns.get(fact.sessionId) ?? 0) > callsMax)
+        this.#violated("I19", `${fact.eventId} is call ${calls} of ${callsMax}`)
       return
     }
     if (fact.type === "tool-call.refused") call.refused = true
@@ -427,6 +432,8 @@ export class Oracle {
     const call = this.#calls.get(id)
     if (call === undefined) return this.#violated("I17", `${fact.eventId} answers ${id}, which nobody asked for`)
     if (hold === null) this.counted.early++
+    if (hold === null && fact.type === "result.received")
+      this.#earlyRuns.set(fact.sessionId, (this.#earlyRuns.get(fact.sessionId) ?? 0) + 1)
     const hash = createHash("sha256")
       .update(canonical(JSON.parse(call.input)))
       .digest("hex")

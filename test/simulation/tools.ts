@@ -155,7 +155,7 @@ export class Tools {
     this.#world.began({ ...job, instance: life.instance }, kit)
     const question = this.#questions.get(job.key) ?? 0
     // The worst moment to die: the request is on its way and is carried out long after somebody else has taken the call over.
-    const orphaned = faults.strikes("tool-orphaned", 0.08)
+    const orphaned = faults.strikes("tool-orphaned", 0.15)
     const slow = faults.strikes("tool-slow", 0.3) || orphaned
     const before = slow ? random.int(500, 15_000) : random.int(1, 60 * pace)
     const after = faults.strikes("tool-slow", 0.2) ? random.int(500, 6000) : random.int(1, 60 * pace)
