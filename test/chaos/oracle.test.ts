@@ -203,3 +203,56 @@ describe("the oracle", () => {
     })
   }
 })
+
+describe("the oracle on calls that wait for someone", () => {
+  let records: readonly LoggedRecord[]
+  before(async () => {
+    const recording = Recording.from(fileURLToPath(new URL("../recorded/0.1.0-held.jsonl", import.meta.url)))
+    records = (await recording.read()).records.get("sesn_held") ?? []
+  })
+
+  /** What it says of holds and of what becomes of calls; this recording keeps no effects and no bodies. */
+  const judged = (of: readonly LoggedRecord[]): readonly string[] =>
+    judge({ sessionId: "sesn_held", records: of, effects: [], journal: new Map(), acknowledged: [], ledgered: new Set() }).breaches.filter(
+      (text) => / (I3|I17|I18): /.test(text),
+    )
+
+  it("finds nothing where nothing is wrong, and counts what was held and answered", () => {
+    assert.deepEqual(judged(records), [])
+    const { held, allowed, denied, given } = judge({
+      sessionId: "sesn_held",
+      records,
+      effects: [],
+      journal: new Map(),
+      acknowledged: [],
+      ledgered: new Set(),
+    })
+    assert.deepEqual({ held, allowed: allowed > 0, answered: allowed + denied + given > 2 }, { held: 6, allowed: true, answered: true })
+  })
+
+  it("finds I17 where an allow is missing, is for another call, or stands behind the dispatch", () => {
+    const allow = records.find(({ type, value }) => type === "approval.given" && value.decision === "allow")
+    assert.ok(allow !== undefined)
+    const rest = records.filter((record) => record !== allow)
+    for (const broken of [
+      rest,
+      records.map((record) => (record === allow ? { ...record, value: { ...record.value, toolUseId: "toolu_other" } } : record)),
+      [...rest, allow],
+    ])
+      assert.match(judged(broken).join("; "), /I17: .* nobody had allowed it/)
+  })
+
+  it("finds I17 where a call is dispatched while it is held, and I3 where a client's result is lost", () => {
+    const hold = records.findIndex(({ type, value }) => type === "tool-call.held" && value.reason === "approval")
+    const id: unknown = records[hold]?.value.toolUseId
+    const answer = records.findIndex(({ type, value }) => type === "approval.given" && value.toolUseId === id)
+    assert.ok(hold >= 0 && answer > hold)
+    // The hold stands behind its answer, and is taken all the same.
+    const late = records.toSpliced(hold, 1).toSpliced(answer, 0, records[hold] as LoggedRecord)
+    assert.match(judged(late).join("; "), /I17: /)
+    // One of them came second and changes nothing.
+    const results = records.filter(({ type }) => type === "result.received")
+    const lost = results.filter((result) => judged(records.filter((record) => record !== result)).some((text) => text.includes("I3: ")))
+    assert.ok(lost.length >= 1 && lost.length < results.length, `${lost.length} of ${results.length}`)
+  })
+})

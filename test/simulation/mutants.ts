@@ -199,7 +199,7 @@ export const mutants: readonly Mutant[] = [
         replace: "call.claim !== null",
       },
     ],
-    shownBy: ["append-late", "kill", "tool-slow"],
+    shownBy: ["append-late", "tool-orphaned", "zombie", "tool-slow"],
   },
   {
     name: "higher-attempt-refused",
