@@ -4,15 +4,14 @@ import { z } from "zod"
 import type { Env, GatewayContext } from "../http/context.ts"
 import { readCursor, writeCursor } from "../http/cursor.ts"
 import { conflict, invalid, notFound } from "../http/errors.ts"
-import { once } from "../http/idempotency.ts"
-import { flag, integer, limitOf, param, parse, timeRange } from "../http/read.ts"
+import { integer, limitOf, param, parse, timeRange } from "../http/read.ts"
 import { type AgentBody, bodyOf, createBody, updateBody } from "./agent-body.ts"
 import { agentResource } from "./directory.ts"
-import { newId, saveOnNewest, settled } from "./saving.ts"
+import { pageOf } from "./listing.ts"
+import { newId, savedOnce, savedOnNewest } from "./saving.ts"
 
 type Ctx = Context<Env>
 
-const listCursor = z.strictObject({ at: z.int(), id: z.string() })
 const versionsCursor = z.strictObject({ version: z.int() })
 
 /** Everything under `/v1/agents`. Agents are versioned; sessions hold a copy of the version that they began with. */
@@ -49,13 +48,10 @@ export function agentRoutes(context: GatewayContext): Hono<Env> {
 
   app.post("/", async (c) => {
     const body = bodyOf(parse(createBody, c.get("body")))
-    const id = await once(context, c, {
-      ...settled(context),
-      run: async (requestId) => {
-        const made = newId("agent", requestId)
-        if (!(await save(c, requestId, made, 1, body, false))) throw conflict("There is an agent of this id already.")
-        return made
-      },
+    const id = await savedOnce(context, c, async (requestId) => {
+      const made = newId("agent", requestId)
+      if (!(await save(c, requestId, made, 1, body, false))) throw conflict("There is an agent of this id already.")
+      return made
     })
     // As it was made: another client may know its id by now, and have changed it.
     return c.json(directory.agent(c.get("tenant"), id, 1))
@@ -63,23 +59,7 @@ export function agentRoutes(context: GatewayContext): Hono<Env> {
 
   app.get("/", async (c) => {
     await directory.caughtUp()
-    const limit = limitOf(c, 20, 1000)
-    const { from, to } = timeRange(c)
-    const cursor = readCursor("agents", c.req.query("page"), listCursor)
-    if (cursor !== null && (cursor.at < from || cursor.at > to)) throw invalid("page: created_at excludes where this cursor stands.")
-    const archived = flag(c, "include_archived")
-    const all = [...directory.fold.agents.values()]
-      .filter((entry) => entry.tenant === c.get("tenant") && (archived || entry.archivedAt === null))
-      .filter((entry) => entry.createdAt >= from && entry.createdAt <= to)
-      .sort((a, b) => b.createdAt - a.createdAt || (a.id < b.id ? 1 : -1))
-    const rest =
-      cursor === null ? all : all.filter(({ createdAt, id }) => createdAt < cursor.at || (createdAt === cursor.at && id < cursor.id))
-    const page = rest.slice(0, limit)
-    const last = page.at(-1)
-    return c.json({
-      data: page.map((entry) => agentResource(entry)),
-      next_page: rest.length > limit && last !== undefined ? writeCursor("agents", { at: last.createdAt, id: last.id }) : null,
-    })
+    return c.json(pageOf(c, "agents", directory.fold.agents.values(), (entry) => agentResource(entry), timeRange(c)))
   })
 
   app.get("/:agent", async (c) => {
@@ -97,47 +77,38 @@ export function agentRoutes(context: GatewayContext): Hono<Env> {
     const given = parse(updateBody, c.get("body"))
     await directory.caughtUp()
     entryOf(c)
-    const version = await once(context, c, {
-      ...settled(context),
-      run: (requestId) =>
-        saveOnNewest(
-          context,
-          requestId,
-          (saved) => saved.version,
-          async (eventId) => {
-            const entry = entryOf(c)
-            if (entry.archivedAt !== null) throw invalid("This agent is archived; it changes no more.")
-            const newest = entry.versions.length
-            if (given.version !== undefined && given.version !== newest)
-              throw conflict(`version: ${given.version} is not the newest version of this agent, ${newest} is. Read it, then update again.`)
-            const before = agentResource(entry) as NonNullable<ReturnType<typeof agentResource>>
-            const body = updated(before, given)
-            if (canonicalJson(body) === canonicalJson(stripped(before))) return newest
-            return (await save(c, eventId, entry.id, newest + 1, body, false)) ? newest + 1 : null
-          },
-        ),
-    })
+    const version = await savedOnNewest(
+      context,
+      c,
+      (saved) => saved.version,
+      async (eventId) => {
+        const entry = entryOf(c)
+        if (entry.archivedAt !== null) throw invalid("This agent is archived; it changes no more.")
+        const newest = entry.versions.length
+        if (given.version !== undefined && given.version !== newest)
+          throw conflict(`version: ${given.version} is not the newest version of this agent, ${newest} is. Read it, then update again.`)
+        const before = agentResource(entry) as NonNullable<ReturnType<typeof agentResource>>
+        const body = updated(before, given)
+        if (canonicalJson(body) === canonicalJson(stripped(before))) return newest
+        return (await save(c, eventId, entry.id, newest + 1, body, false)) ? newest + 1 : null
+      },
+    )
     return c.json(agentResource(entryOf(c), version))
   })
 
   app.post("/:agent/archive", async (c) => {
     await directory.caughtUp()
-    const { archivedAt } = entryOf(c)
-    if (archivedAt === null)
-      await once(context, c, {
-        ...settled(context),
-        run: (requestId) =>
-          saveOnNewest(
-            context,
-            requestId,
-            () => true,
-            async (eventId) => {
-              const { id, versions, archivedAt: already } = entryOf(c)
-              if (already !== null) return true
-              return (await save(c, eventId, id, versions.length, versions.at(-1)?.agent ?? "{}", true)) ? true : null
-            },
-          ),
-      })
+    if (entryOf(c).archivedAt === null)
+      await savedOnNewest(
+        context,
+        c,
+        () => true,
+        async (eventId) => {
+          const { id, versions, archivedAt } = entryOf(c)
+          if (archivedAt !== null) return true
+          return (await save(c, eventId, id, versions.length, versions.at(-1)?.agent ?? "{}", true)) ? true : null
+        },
+      )
     return c.json(agentResource(entryOf(c)))
   })
 

@@ -8,7 +8,7 @@ import { type AgentEntry, DirectoryFold, type EnvironmentEntry, type KeyEntry, t
 import { ApiError, unavailable } from "../http/errors.ts"
 import { learn } from "../projection/learn.ts"
 import { iso } from "../projection/projection.ts"
-import { ReadPlace } from "./read-place.ts"
+import { ReadPlace } from "../read-place.ts"
 
 type Fact = AgentSaved | EnvironmentSaved
 
@@ -34,7 +34,7 @@ export class Directory {
   constructor(options: DirectoryOptions) {
     this.#options = options
     const { log, topics, answerTimeoutMs } = options
-    const placeIn = (topic: string): ReadPlace => new ReadPlace(async () => (await log.bounds(topic))[0]?.end ?? 0, answerTimeoutMs)
+    const placeIn = (topic: string): ReadPlace => new ReadPlace(log, topic, answerTimeoutMs)
     this.#places = { agents: placeIn(topics.agents), keys: placeIn(topics.keys) }
   }
 
@@ -49,7 +49,7 @@ export class Directory {
         records: (_topic, _partition, records) => this.#read(family, records),
         caughtUp: () => {
           this.#behind.delete(topic)
-          this.#places[family].reached(standing)
+          this.#places[family].reached(0, standing)
         },
         failed,
       })
@@ -122,7 +122,7 @@ export class Directory {
           if (verdict !== undefined) this.#saving.get(fact.eventId)?.resolve(verdict)
         }
       }
-      this.#places[family].reached(record.offset + 1)
+      this.#places[family].reached(0, record.offset + 1)
     }
   }
 

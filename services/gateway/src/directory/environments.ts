@@ -7,13 +7,12 @@ import { canonicalJson } from "@reins/events"
 import { type Context, Hono } from "hono"
 import { z } from "zod"
 import type { Env, GatewayContext } from "../http/context.ts"
-import { readCursor, writeCursor } from "../http/cursor.ts"
 import { conflict, invalid, notFound } from "../http/errors.ts"
-import { once } from "../http/idempotency.ts"
-import { flag, limitOf, param, parse } from "../http/read.ts"
+import { param, parse } from "../http/read.ts"
 import { metadata, metadataPatch } from "./agent-body.ts"
 import { environmentResource } from "./directory.ts"
-import { newId, saveOnNewest, settled } from "./saving.ts"
+import { pageOf } from "./listing.ts"
+import { newId, savedOnce, savedOnNewest } from "./saving.ts"
 
 type Ctx = Context<Env>
 type Body = Omit<BetaEnvironment, "id" | "type" | "created_at" | "updated_at" | "archived_at">
@@ -51,7 +50,6 @@ const common = {
 const createBody = z.strictObject({ name: z.string().min(1).max(256), ...common, metadata: metadata.optional() })
 // Beside null, an empty string deletes a key.
 const updateBody = z.strictObject({ name: z.string().min(1).max(256).nullish(), ...common, metadata: metadataPatch.optional() })
-const cursorShape = z.strictObject({ at: z.int(), id: z.string() })
 
 /** Everything under `/v1/environments`. Not versioned; of a cloud environment only the record is kept, as there is no sandbox. */
 export function environmentRoutes(context: GatewayContext): Hono<Env> {
@@ -99,34 +97,18 @@ export function environmentRoutes(context: GatewayContext): Hono<Env> {
       scope: "organization",
     }
     await directory.caughtUp()
-    const id = await once(context, c, {
-      ...settled(context),
-      run: async (requestId) => {
-        const made = newId("env", requestId)
-        if (directory.fold.verdictOf(requestId) === undefined && nameTaken(c, given.name, made)) throw taken(given.name)
-        if (!(await save(c, requestId, made, 1, canonicalJson(body), false))) throw taken(given.name)
-        return made
-      },
+    const id = await savedOnce(context, c, async (requestId) => {
+      const made = newId("env", requestId)
+      if (directory.fold.verdictOf(requestId) === undefined && nameTaken(c, given.name, made)) throw taken(given.name)
+      if (!(await save(c, requestId, made, 1, canonicalJson(body), false))) throw taken(given.name)
+      return made
     })
     return c.json(directory.environment(c.get("tenant"), id))
   })
 
   app.get("/", async (c) => {
     await directory.caughtUp()
-    const limit = limitOf(c, 20, 1000)
-    const cursor = readCursor("environments", c.req.query("page"), cursorShape)
-    const archived = flag(c, "include_archived")
-    const all = [...directory.fold.environments.values()]
-      .filter((entry) => entry.tenant === c.get("tenant") && (archived || entry.archivedAt === null))
-      .sort((a, b) => b.createdAt - a.createdAt || (a.id < b.id ? 1 : -1))
-    const rest =
-      cursor === null ? all : all.filter(({ createdAt, id }) => createdAt < cursor.at || (createdAt === cursor.at && id < cursor.id))
-    const page = rest.slice(0, limit)
-    const last = page.at(-1)
-    return c.json({
-      data: page.map((entry) => environmentResource(entry)),
-      next_page: rest.length > limit && last !== undefined ? writeCursor("environments", { at: last.createdAt, id: last.id }) : null,
-    })
+    return c.json(pageOf(c, "environments", directory.fold.environments.values(), environmentResource))
   })
 
   app.get("/:environment", async (c) => {
@@ -138,66 +120,53 @@ export function environmentRoutes(context: GatewayContext): Hono<Env> {
     const given = parse(updateBody, c.get("body"))
     await directory.caughtUp()
     entryOf(c)
-    await once(context, c, {
-      ...settled(context),
-      run: (requestId) =>
-        saveOnNewest(
-          context,
-          requestId,
-          () => true,
-          async (eventId) => {
-            const entry = entryOf(c)
-            if (entry.archivedAt !== null)
-              throw invalid("This environment is archived; it changes no more.", { error_code: "environment_archived" })
-            const body = updated(JSON.parse(entry.environment) as Body, given)
-            if (nameTaken(c, body.name, entry.id)) throw taken(body.name)
-            const text = canonicalJson(body)
-            if (text === entry.environment) return true
-            return (await save(c, eventId, entry.id, entry.revision + 1, text, false)) ? true : null
-          },
-        ),
-    })
+    await savedOnNewest(
+      context,
+      c,
+      () => true,
+      async (eventId) => {
+        const entry = entryOf(c)
+        if (entry.archivedAt !== null)
+          throw invalid("This environment is archived; it changes no more.", { error_code: "environment_archived" })
+        const body = updated(JSON.parse(entry.environment) as Body, given)
+        if (nameTaken(c, body.name, entry.id)) throw taken(body.name)
+        const text = canonicalJson(body)
+        if (text === entry.environment) return true
+        return (await save(c, eventId, entry.id, entry.revision + 1, text, false)) ? true : null
+      },
+    )
     return c.json(environmentResource(entryOf(c)))
   })
 
   app.post("/:environment/archive", async (c) => {
     await directory.caughtUp()
-    const { archivedAt } = entryOf(c)
-    if (archivedAt === null)
-      await once(context, c, {
-        ...settled(context),
-        run: (requestId) =>
-          saveOnNewest(
-            context,
-            requestId,
-            () => true,
-            async (eventId) => {
-              const { id, revision, environment, archivedAt: already } = entryOf(c)
-              if (already !== null) return true
-              return (await save(c, eventId, id, revision + 1, environment, true)) ? true : null
-            },
-          ),
-      })
+    if (entryOf(c).archivedAt === null)
+      await savedOnNewest(
+        context,
+        c,
+        () => true,
+        async (eventId) => {
+          const { id, revision, environment, archivedAt } = entryOf(c)
+          if (archivedAt !== null) return true
+          return (await save(c, eventId, id, revision + 1, environment, true)) ? true : null
+        },
+      )
     return c.json(environmentResource(entryOf(c)))
   })
 
   app.delete("/:environment", async (c) => {
     await directory.caughtUp()
-    const id = await once(context, c, {
-      ...settled(context),
-      run: (requestId) =>
-        saveOnNewest(
-          context,
-          requestId,
-          (saved) => saved.id,
-          async (eventId) => {
-            const entry = entryOf(c)
-            if (await context.hasSessionOf(entry.id))
-              throw conflict("Sessions of this environment exist. Delete them first, or archive the environment.")
-            return (await save(c, eventId, entry.id, entry.revision + 1, null, false)) ? entry.id : null
-          },
-        ),
-    })
+    const id = await savedOnNewest(
+      context,
+      c,
+      (saved) => saved.id,
+      async (eventId) => {
+        const entry = entryOf(c)
+        if (await context.hasSessionOf(entry.id))
+          throw conflict("Sessions of this environment exist. Delete them first, or archive the environment.")
+        return (await save(c, eventId, entry.id, entry.revision + 1, null, false)) ? entry.id : null
+      },
+    )
     const deleted: BetaEnvironmentDeleteResponse = { id, type: "environment_deleted" }
     return c.json(deleted)
   })

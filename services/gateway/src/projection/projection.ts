@@ -14,8 +14,8 @@ import {
   type Started,
 } from "@reins/session"
 import type { Logger } from "pino"
-import { unavailable } from "../http/errors.ts"
 import { retriedWithinMs } from "../http/idempotency.ts"
+import { ReadPlace } from "../read-place.ts"
 import { learn } from "./learn.ts"
 import { Previews } from "./previews.ts"
 import { type Answer, type Place, Store } from "./store.ts"
@@ -65,20 +65,19 @@ export class Projection {
   readonly #folds = new Map<number, SessionsFold>()
   readonly #partitionOf = new Map<string, number>()
   readonly #times = new Map<string, Times>()
-  readonly #next = new Map<number, number>()
   readonly #listeners = new Map<string, Set<Listener>>()
   readonly #answerWaiters = new Map<string, Set<(answer: Answer) => void>>()
-  readonly #placeWaiters = new Set<{ readonly ends: ReadonlyMap<number, number>; readonly reached: () => void }>()
+  readonly #place: ReadPlace
   readonly #previews: Previews
   readonly #behind = new Set<number>()
   #following: Following | undefined
   #previewing: Following | undefined
-  #bounds: Promise<ReadonlyMap<number, number>> | undefined
   #started = false
   #stopped = false
 
   constructor(options: ProjectionOptions) {
     this.#options = options
+    this.#place = new ReadPlace(options.log, options.topics.sessions, options.answerTimeoutMs)
     this.#previews = new Previews()
   }
 
@@ -93,8 +92,7 @@ export class Projection {
       caughtUp: (_topic, partition) => {
         this.#behind.delete(partition)
         // What was erased at the end of a partition is never delivered, and is read all the same.
-        this.#next.set(partition, Math.max(this.#next.get(partition) ?? 0, standing.get(partition) ?? 0))
-        this.#wakePlaceWaiters()
+        this.#place.reached(partition, standing.get(partition) ?? 0)
       },
       failed,
     })
@@ -140,37 +138,8 @@ export class Projection {
   }
 
   /** Resolves when everything that is in the log now is in the read model. Rejects where the log cannot be asked, or read in time. */
-  async caughtUp(): Promise<void> {
-    const ends = await this.#endsNow()
-    if (this.#reached(ends)) return
-    const { promise, resolve, reject } = Promise.withResolvers<void>()
-    const waiter = { ends, reached: resolve }
-    this.#placeWaiters.add(waiter)
-    const late = (): void => reject(unavailable("What stands in the log could not be read in time. Try again."))
-    const timer = setTimeout(late, this.#options.answerTimeoutMs)
-    await promise.finally(() => {
-      clearTimeout(timer)
-      this.#placeWaiters.delete(waiter)
-    })
-  }
-
-  /** One question to the log serves all requests that came while the one before it was under way. */
-  async #endsNow(): Promise<ReadonlyMap<number, number>> {
-    const { log, topics } = this.#options
-    // The question under way may have been answered before this request came; whichever follows it was not.
-    await this.#bounds?.catch(() => undefined)
-    this.#bounds ??= log
-      .bounds(topics.sessions)
-      .then((bounds) => new Map(bounds.map(({ partition, end }) => [partition, end])))
-      .finally(() => {
-        this.#bounds = undefined
-      })
-    return this.#bounds
-  }
-
-  #reached(ends: ReadonlyMap<number, number>): boolean {
-    for (const [partition, end] of ends) if (end > 0 && (this.#next.get(partition) ?? 0) < end) return false
-    return true
+  caughtUp(): Promise<void> {
+    return this.#place.caughtUp()
   }
 
   /** What this command came to in its session. Rejects with the signal's reason where nobody answers in time. */
@@ -236,7 +205,6 @@ export class Projection {
     const answers: [string, string, Answer][] = []
     this.store.transaction(() => {
       for (const { event, record } of said) {
-        this.#next.set(partition, record.offset + 1)
         this.#options.time.read(record.timestamp)
         if (event === null) continue
         try {
@@ -258,11 +226,8 @@ export class Projection {
       for (const waiter of this.#answerWaiters.get(`${sessionId} ${commandId}`) ?? []) waiter(answer)
     }
     for (const { sessionId, event, place } of told) this.#tell(sessionId, event, place)
-    this.#wakePlaceWaiters()
-  }
-
-  #wakePlaceWaiters(): void {
-    for (const waiter of this.#placeWaiters) if (this.#reached(waiter.ends)) waiter.reached()
+    const last = records.at(-1)
+    if (last !== undefined) this.#place.reached(partition, last.offset + 1)
   }
 
   #apply(

@@ -3,10 +3,11 @@ import { type Context, Hono } from "hono"
 import { z } from "zod"
 import type { Env, GatewayContext } from "../http/context.ts"
 import { readCursor, writeCursor } from "../http/cursor.ts"
-import { invalid, notFound, unavailable } from "../http/errors.ts"
+import { invalid } from "../http/errors.ts"
 import { integer, limitOf, oneOf, param, several } from "../http/read.ts"
 import type { ProjectedSession, Projection } from "../projection/projection.ts"
 import type { EventRow, SessionRow } from "../projection/store.ts"
+import { sessionOf } from "../sessions/resource.ts"
 import { type Overview, overviewOf, states } from "./overview.ts"
 import { rawRecord } from "./raw-record.ts"
 
@@ -34,24 +35,12 @@ const batch = 500
 export function reinsRoutes({ gateway, projection, codec }: ReinsRoutesContext): Hono<Env> {
   const app = new Hono<Env>()
 
-  const current = async (): Promise<void> => {
-    try {
-      await projection.caughtUp()
-    } catch (error) {
-      gateway.logger.warn({ err: error }, "The log cannot be asked where it ends.")
-      throw unavailable("The log cannot be reached. Try again.")
-    }
-  }
-  const found = (c: Ctx): ProjectedSession => {
-    const session = projection.session(c.get("tenant"), param(c, "session"))
-    if (session === null) throw notFound("session")
-    return session
-  }
+  const found = (c: Ctx): ProjectedSession => sessionOf(projection, c.get("tenant"), param(c, "session"))
   const shown = (session: ProjectedSession): Overview =>
     overviewOf(session, { now: gateway.now(), topic: gateway.topics.sessions, store: projection.store })
 
   app.get("/sessions", async (c) => {
-    await current()
+    await projection.caughtUp()
     const tenant = c.get("tenant")
     const wanted = several(c, "states")
     for (const state of wanted) if (!states.some((one) => one === state)) throw invalid(`states: must be of ${states.join(", ")}.`)
@@ -96,12 +85,12 @@ export function reinsRoutes({ gateway, projection, codec }: ReinsRoutesContext):
   })
 
   app.get("/sessions/:session", async (c) => {
-    await current()
+    await projection.caughtUp()
     return c.json(shown(found(c)))
   })
 
   app.get("/sessions/:session/events", async (c) => {
-    await current()
+    await projection.caughtUp()
     const { session } = found(c)
     const { sessionId } = session
     const direction = oneOf(c, "order", ["asc", "desc"], "asc")
@@ -127,7 +116,7 @@ export function reinsRoutes({ gateway, projection, codec }: ReinsRoutesContext):
   })
 
   app.get("/records/:topic/:partition/:offset", async (c) => {
-    await current()
+    await projection.caughtUp()
     const place = {
       topic: param(c, "topic"),
       partition: integer(param(c, "partition"), "partition"),

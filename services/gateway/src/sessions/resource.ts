@@ -1,6 +1,14 @@
 import type { BetaManagedAgentsSession } from "@anthropic-ai/sdk/resources/beta/sessions/sessions"
 import { apiStatus, usageOf } from "@reins/session"
-import { agentOf, environmentOf, iso, type ProjectedSession } from "../projection/projection.ts"
+import { notFound } from "../http/errors.ts"
+import { agentOf, environmentOf, iso, type ProjectedSession, type Projection } from "../projection/projection.ts"
+
+/** A session of this tenant. Throws 404 where there is none, whoever else may have it. */
+export function sessionOf(projection: Projection, tenant: string, sessionId: string): ProjectedSession {
+  const session = projection.session(tenant, sessionId)
+  if (session === null) throw notFound("session")
+  return session
+}
 
 /** A session as the API shows it. `now` is log time: durations of what still runs count up to it. */
 export function sessionResource({ session, activeMs, runningSince, closedAt }: ProjectedSession, now: number): BetaManagedAgentsSession {

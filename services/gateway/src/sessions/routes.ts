@@ -10,7 +10,7 @@ import { z } from "zod"
 import { materialise } from "../directory/agent-body.ts"
 import type { Env, GatewayContext } from "../http/context.ts"
 import { readCursor, writeCursor } from "../http/cursor.ts"
-import { invalid, notFound, unavailable } from "../http/errors.ts"
+import { invalid, notFound } from "../http/errors.ts"
 import { once } from "../http/idempotency.ts"
 import { flag, integer, limitOf, oneOf, param, parse, several, timeRange } from "../http/read.ts"
 import { type ProjectedSession, type Projection } from "../projection/projection.ts"
@@ -18,7 +18,7 @@ import type { EventRow, Place, SessionRow, Store } from "../projection/store.ts"
 import { clientEvent, listableTypes, notYet, userMessage } from "./client-events.ts"
 import { type Command, type Commands, refused, sessionIdOf } from "./commands.ts"
 import { agentGiven, snapshotOf, toolsGiven } from "./resolve.ts"
-import { sessionResource } from "./resource.ts"
+import { sessionOf, sessionResource } from "./resource.ts"
 import { sendEvents } from "./send.ts"
 import { frameOf, placeOf, type Streams } from "./stream.ts"
 
@@ -75,23 +75,11 @@ export function sessionRoutes({ gateway, projection, commands, streams }: Sessio
 
   /** R1: at least what the log held when the request came. */
   const current = async (): Promise<void> => {
-    try {
-      await Promise.all([projection.caughtUp(), gateway.directory.caughtUp()])
-    } catch (error) {
-      gateway.logger.warn({ err: error }, "The log cannot be asked where it ends.")
-      throw unavailable("The log cannot be reached. Try again.")
-    }
+    await Promise.all([projection.caughtUp(), gateway.directory.caughtUp()])
   }
-  const found = (c: Ctx): ProjectedSession => {
-    const session = projection.session(c.get("tenant"), param(c, "session"))
-    if (session === null) throw notFound("session")
-    return session
-  }
-  const shown = (c: Ctx, sessionId: string): BetaManagedAgentsSession => {
-    const session = projection.session(c.get("tenant"), sessionId)
-    if (session === null) throw notFound("session")
-    return sessionResource(session, gateway.now())
-  }
+  const found = (c: Ctx): ProjectedSession => sessionOf(projection, c.get("tenant"), param(c, "session"))
+  const shown = (c: Ctx, sessionId: string): BetaManagedAgentsSession =>
+    sessionResource(sessionOf(projection, c.get("tenant"), sessionId), gateway.now())
   const send = async (c: Ctx, sent: readonly Command[]): Promise<void> => {
     for (const answer of await commands.send(sent, c.req.header("traceparent"))) if ("code" in answer) throw refused(answer)
   }
