@@ -1,3 +1,3 @@
 export { type EraserLimits } from "./config.ts"
 export { contract } from "./contract.ts"
-export { type EraserOptions, eraser, retentionOf } from "./service.ts"
+export { type EraserOptions, eraser, eraserOf } from "./service.ts"

@@ -1,7 +1,7 @@
 import { topicNames } from "@reins/events"
 import type { Log } from "@reins/log"
 import type { Codec } from "@reins/log/codec"
-import type { Service } from "@reins/runtime"
+import type { Service, ServiceContext } from "@reins/runtime"
 import type { Logger } from "pino"
 import { defaultEraserLimits, type EraserLimits } from "./config.ts"
 import { contract } from "./contract.ts"
@@ -31,7 +31,9 @@ export function eraser({ log, codec, prefix, partitions, logger, limits: given }
   }
 }
 
-/** As the environment says (`REINS_SESSION_RETENTION_DAYS`). */
-export function retentionOf(days: number | null): Pick<EraserLimits, "retentionMs"> {
-  return { retentionMs: days === null ? null : days * 86_400_000 }
+/** The eraser of a process, which keeps sessions for as long as its environment says (`REINS_SESSION_RETENTION_DAYS`). */
+export function eraserOf({ log, codec, config, logger }: ServiceContext): Service<Work> {
+  const { prefix, partitions, sessionRetentionDays: days } = config
+  const retentionMs = days === null ? null : days * 86_400_000
+  return eraser({ log, codec, prefix, partitions, logger, limits: { retentionMs } })
 }

@@ -1,4 +1,4 @@
-import { eraser, retentionOf } from "@reins/eraser"
+import { eraserOf } from "@reins/eraser"
 import { intake } from "@reins/intake"
 import { anthropicModel, llmInvoker, type Model } from "@reins/llm-invoker"
 import type { AnyService, ServiceContext } from "@reins/runtime"
@@ -16,15 +16,7 @@ const factories: Readonly<Record<string, (context: ServiceContext, given: Given)
   intake: ({ codec, config }) => intake({ codec, partitions: config.partitions }),
   "llm-invoker": ({ metrics, config }, given) => llmInvoker({ model: given.model ?? anthropicModel(config.anthropic), metrics }),
   "tool-router": () => toolRouter(),
-  eraser: ({ log, codec, config, logger }) =>
-    eraser({
-      log,
-      codec,
-      prefix: config.prefix,
-      partitions: config.partitions,
-      logger,
-      limits: retentionOf(config.sessionRetentionDays),
-    }),
+  eraser: (context) => eraserOf(context),
   "tool-workers/function": ({ me }) => functionWorker(me),
   "tool-workers/http": ({ me }) => httpWorker(me),
 }

@@ -140,30 +140,17 @@ function follow(view: View, session: AwaitingTools, call: Call, limits: RouterLi
   if (!readBack(view, call)) return []
   if (attempt !== undefined && attempt.finished !== null) return [close(session, call, `close/${id}`, attempt.finished.result, limits)]
   if (cancelled !== null && once(state.effect)) {
+    const unknown = (why: string): readonly Say[] => [
+      onSession(`close/${id}`, outcomeUnknown(session, call, `${why} It is not run again.`)),
+    ]
     if (cancelled.claimed)
-      return [
-        onSession(
-          `close/${id}`,
-          outcomeUnknown(
-            session,
-            call,
-            `${call.tool} did not finish within its time, and it had begun: nobody can say whether it took effect. It is not run again.`,
-          ),
-        ),
-      ]
+      return unknown(`${call.tool} did not finish within its time, and it had begun: nobody can say whether it took effect.`)
     // A session that was parked that long: its claim may have gone with the topic's retention, and the cancel found only what is left.
     // The cancel has been read back, so log time is at least that of its append.
     if (view.now > state.deadlineAt + vouchedMs)
-      return [
-        onSession(
-          `close/${id}`,
-          outcomeUnknown(
-            session,
-            call,
-            `${call.tool} gave no result within its time, and that is so long ago that nobody can say any more whether it had begun. It is not run again.`,
-          ),
-        ),
-      ]
+      return unknown(
+        `${call.tool} gave no result within its time, and that is so long ago that nobody can say any more whether it had begun.`,
+      )
     return [timedOut(session, call, `close/${id}`, "none", limits)]
   }
   if (overdue) {
