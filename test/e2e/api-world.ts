@@ -70,10 +70,7 @@ export class ApiWorld {
     await world.bench.telling(async () => {
       await first(world)
       for (const [name, args] of Object.entries(parts)) {
-        const process = world.#spawn(name, args)
-        world.#parts.set(name, { args, process })
-        // One after the other: each registers its schemas, and a registry that has just started is slow for five at once.
-        await process.ready()
+        world.#parts.set(name, { args, process: world.#spawn(name, args) })
       }
       await world.ready()
     })

@@ -69,6 +69,23 @@ describe("the codec", () => {
     }
   })
 
+  it("registers a few schemas at a time: a fleet that starts is no crowd before its registry", async () => {
+    let asked = 0
+    let most = 0
+    const crowded: SchemaRegistry = {
+      register: async (subject, schema) => {
+        most = Math.max(most, ++asked)
+        await new Promise((resolve) => setImmediate(resolve))
+        asked--
+        return registry.register(subject, schema)
+      },
+      schema: (id) => registry.schema(id),
+    }
+    const opened = await Codec.open(crowded)
+    assert.ok(most > 1 && most <= 4, `${most} at a time`)
+    for (const { family, example } of definitions) assert.ok(opened.encode(family, example).length > 5)
+  })
+
   it("reads what stands anywhere in a buffer, and gives every record a value of its own", () => {
     const { example, family } = definitionOf("reins.sessions.MessageReceived")
     const value = codec.encode(family, example)

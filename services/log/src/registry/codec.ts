@@ -28,6 +28,12 @@ type Reader =
   | { readonly unreadable: UnreadableReason; readonly message: string }
 
 /**
+ * Schemas that are registered at the same time. All at once, from every process of a fleet that starts, is a crowd in which a registry that
+ * has just started answers the last one too late for its timeout.
+ */
+const registeringMax = 4
+
+/**
  * Confluent wire format (0x00, schema id big-endian, Avro) with avsc's compiled types, resolvers cached per writer's schema.
  * The registry is asked at start-up and when a record brings a schema id that is new to this process; never on the hot path.
  */
@@ -48,14 +54,16 @@ export class Codec {
   /** Registers every schema, or verifies that it stands. Throws `SchemaIncompatibleError` or `LogUnavailableError`. */
   static async open(registry: SchemaRegistry): Promise<Codec> {
     const codec = new Codec(registry)
-    await Promise.all(
-      definitions.map(async (definition) => {
+    const waiting = definitions.values()
+    const registering = async (): Promise<void> => {
+      for (const definition of waiting) {
         const id = await registry.register(definition.recordName, JSON.stringify(avroOf(definition)))
         const known = codec.#byRecordName.get(definition.recordName) as Known
         codec.#writers.set(`${definition.family}/${definition.type}`, { ...known, id })
         codec.#readers.set(id, { ...known, resolver: undefined })
-      }),
-    )
+      }
+    }
+    await Promise.all(Array.from({ length: registeringMax }, registering))
     return codec
   }
 
