@@ -25,6 +25,15 @@ function resultText({ content = [] }: { readonly content?: readonly { readonly t
 export function toolSteps(teller: Teller): readonly Step[] {
   const { sessions } = teller.client.beta
 
+  /** A session about an order that is its own, watched from its beginning. */
+  async function ordering(
+    order: string,
+    params: Parameters<typeof teller.opened>[0] = ordersAgent,
+  ): Promise<{ readonly session: { readonly id: string }; readonly watch: Watch; readonly id: string }> {
+    const { session } = await teller.opened(params)
+    return { session, watch: await Watch.open(teller, session.id), id: teller.named(order).replaceAll(" ", "-") }
+  }
+
   /** How often order `id` was refunded, where the harness can tell. */
   function assertRefunds(id: string, times: number): void {
     const { effects } = teller.context
@@ -185,12 +194,10 @@ export function toolSteps(teller: Teller): readonly Step[] {
     {
       name: "a tool that is switched off is not run, and the model is told",
       async run() {
-        const { session } = await teller.opened({
+        const { session, watch, id } = await ordering("off", {
           ...ordersAgent,
           tools: [{ type: "mcp_toolset", mcp_server_name: "orders", configs: [{ name: "refund", enabled: false }] }],
         })
-        const watch = await Watch.open(teller, session.id)
-        const id = teller.named("off").replaceAll(" ", "-")
         await teller.say(session.id, calling(["refund", { id, cents: 5 }]))
         await watch.next("agent.message", (event) => textOf(event).includes("failed"))
         await watch.idle("end_turn")
@@ -201,9 +208,7 @@ export function toolSteps(teller: Teller): readonly Step[] {
     {
       name: "what is asked about is held; one allow is one dispatch",
       async run() {
-        const { session } = await teller.opened(ordersAgent)
-        const watch = await Watch.open(teller, session.id)
-        const id = teller.named("allowed").replaceAll(" ", "-")
+        const { session, watch, id } = await ordering("allowed")
         await teller.say(session.id, calling(["refund", { id, cents: 500 }]))
         const use = await watch.next("agent.mcp_tool_use")
         assert.deepEqual([use.evaluated_permission, use.evaluation], ["ask", { type: "always_ask" }])
@@ -242,9 +247,7 @@ export function toolSteps(teller: Teller): readonly Step[] {
     {
       name: "what is denied is not run, and the model reads why",
       async run() {
-        const { session } = await teller.opened(ordersAgent)
-        const watch = await Watch.open(teller, session.id)
-        const id = teller.named("denied").replaceAll(" ", "-")
+        const { session, watch, id } = await ordering("denied")
         await teller.say(session.id, calling(["refund", { id, cents: 500 }]))
         const use = await watch.next("agent.mcp_tool_use")
         await watch.required()
@@ -263,9 +266,7 @@ export function toolSteps(teller: Teller): readonly Step[] {
     {
       name: "a custom call and a confirmation are waited for together and answered one by one",
       async run() {
-        const { session } = await teller.opened(ordersAgent)
-        const watch = await Watch.open(teller, session.id)
-        const id = teller.named("both").replaceAll(" ", "-")
+        const { session, watch, id } = await ordering("both")
         await teller.say(session.id, calling(["get_weather", { city: "Oslo" }], ["refund", { id, cents: 7 }], ["get_order", { id }]))
         const waiting = await watch.required()
         const custom = watch.all("agent.custom_tool_use")[0]?.id ?? ""
@@ -285,9 +286,7 @@ export function toolSteps(teller: Teller): readonly Step[] {
     {
       name: "both answers in one request are taken together",
       async run() {
-        const { session } = await teller.opened(ordersAgent)
-        const watch = await Watch.open(teller, session.id)
-        const id = teller.named("one-by-one").replaceAll(" ", "-")
+        const { session, watch, id } = await ordering("one-by-one")
         await teller.say(session.id, calling(["refund", { id, cents: 1 }], ["refund", { id, cents: 2 }]))
         const [first = "", second = ""] = await watch.required()
         await teller.send(session.id, allow(first), deny(second, "Not both."))

@@ -1,4 +1,4 @@
-import type { ApiEvent } from "@reins/session"
+import type { ApiEvent, Overview as OverviewOf, RawRecord, State, Waiting } from "@reins/session"
 
 /** Where an event stands: the place of its record, and its number among the events of that record. */
 export interface Place {
@@ -13,58 +13,24 @@ export interface Placed {
   readonly place: Place | null
 }
 
-export interface Waiting {
-  readonly event_id: string
-  readonly tool: string
-  readonly reason: "approval" | "client" | "outcome_unknown"
-  readonly arguments: string
-  readonly arguments_sha256: string
-  readonly message: string | null
-}
+export type { RawRecord, State, Waiting }
 
-export type State = "running" | "rescheduling" | "waiting" | "idle" | "parked" | "ended"
-
-export interface Overview {
-  readonly session: {
-    readonly id: string
-    readonly title: string | null
-    readonly created_at: string
-    readonly updated_at: string
-    readonly archived_at: string | null
-    readonly agent: { readonly id: string; readonly name: string; readonly model: { readonly id: string } }
-    readonly usage: {
-      readonly input_tokens?: number
-      readonly output_tokens?: number
-      readonly cache_read_input_tokens?: number
-    }
+/** What of the API's session is shown. */
+export interface Resource {
+  readonly id: string
+  readonly title: string | null
+  readonly created_at: string
+  readonly updated_at: string
+  readonly archived_at: string | null
+  readonly agent: { readonly id: string; readonly name: string; readonly model: { readonly id: string } }
+  readonly usage: {
+    readonly input_tokens?: number
+    readonly output_tokens?: number
+    readonly cache_read_input_tokens?: number
   }
-  readonly state: State
-  readonly reason: string | null
-  readonly waiting_for: readonly Waiting[]
-  readonly turns: number
-  readonly tool_calls: number
-  readonly excerpt: string | null
-  readonly topic: string
-  readonly partition: number
 }
 
-export interface RawRecord {
-  readonly log: "memory" | "sqlite" | "kafka"
-  readonly topic: string
-  readonly partition: number
-  readonly offset: number
-  readonly timestamp: string
-  readonly key: string | null
-  readonly headers: Readonly<Record<string, string>>
-  readonly session_id: string
-  readonly encoding: "avro" | "json" | "none"
-  readonly schema_id: number | null
-  readonly value: Readonly<Record<string, unknown>> | null
-  readonly problem: string | null
-  readonly value_base64: string | null
-  readonly value_bytes: number
-  readonly verdict: "accepted" | null
-}
+export type Overview = OverviewOf<Resource>
 
 interface Page<T> {
   readonly data: readonly T[]

@@ -2,10 +2,10 @@ import assert from "node:assert/strict"
 import { describe, it } from "node:test"
 import type { SessionEvent } from "@reins/events"
 import { partitionOf } from "@reins/log"
+import type { RawRecord } from "@reins/session"
 import { sha256Hex } from "@reins/session"
 import { agent, fact, Story, text, tool, toolUse } from "@reins/session/testing"
 import type { Overview } from "../src/reins/overview.ts"
-import type { RawRecord } from "../src/reins/raw-record.ts"
 import { type Opened, type Stage, stage } from "./stage.ts"
 
 interface Row {

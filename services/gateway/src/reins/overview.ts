@@ -1,42 +1,19 @@
 import type { BetaManagedAgentsSession } from "@anthropic-ai/sdk/resources/beta/sessions/sessions"
-import type { HeldReason } from "@reins/events"
-import { allHeld, apiStatus, callEventId, type Known, type Started } from "@reins/session"
+import {
+  allHeld,
+  apiStatus,
+  callEventId,
+  type Known,
+  type Overview as OverviewOf,
+  type Started,
+  type State,
+  type Waiting,
+} from "@reins/session"
 import type { ProjectedSession } from "../projection/projection.ts"
 import type { Store } from "../projection/store.ts"
 import { sessionResource } from "../sessions/resource.ts"
 
-/** Where a session is, in one word for a person: `waiting` and `parked` are both `idle` to the API. */
-export const states = ["running", "rescheduling", "waiting", "idle", "parked", "ended"] as const
-export type State = (typeof states)[number]
-
-/** A call that waits for someone, with exactly what it would do. */
-export interface Waiting {
-  /** The event that shows the call: what a confirmation or a result refers to. */
-  readonly event_id: string
-  readonly tool: string
-  readonly reason: HeldReason
-  /** Canonical JSON: the very bytes that the hash is of. */
-  readonly arguments: string
-  readonly arguments_sha256: string
-  readonly message: string | null
-}
-
-/** A session as a console shows it: the API's resource, and what the API keeps in other places or does not tell. */
-export interface Overview {
-  readonly type: "session_overview"
-  readonly session: BetaManagedAgentsSession
-  readonly state: State
-  /** Why it stands still, where it does. */
-  readonly reason: string | null
-  readonly waiting_for: readonly Waiting[]
-  readonly turns: number
-  readonly tool_calls: number
-  /** How the first message begins; null where there is none. */
-  readonly excerpt: string | null
-  /** Where its log is. */
-  readonly topic: string
-  readonly partition: number
-}
+export type Overview = OverviewOf<BetaManagedAgentsSession>
 
 const excerptMax = 200
 

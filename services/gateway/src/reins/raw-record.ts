@@ -1,32 +1,9 @@
 import { type Family, isDeeperThan, type TopicNames } from "@reins/events"
 import type { Log, LogRecord } from "@reins/log"
 import { type Codec, type Decoded, decodeRecord } from "@reins/log/codec"
+import type { RawRecord } from "@reins/session"
 import { notFound } from "../http/errors.ts"
 import type { Projection } from "../projection/projection.ts"
-
-/** A record as it stands in the log, and what can be made of it. */
-export interface RawRecord {
-  readonly type: "record"
-  /** The kind of log: with `kafka`, other clients can fetch it too. */
-  readonly log: Log["kind"]
-  readonly topic: string
-  readonly partition: number
-  readonly offset: number
-  readonly timestamp: string
-  readonly key: string | null
-  readonly headers: Readonly<Record<string, string>>
-  readonly session_id: string
-  readonly encoding: "avro" | "json" | "none"
-  /** Of the registry; null where the value is no Avro. */
-  readonly schema_id: number | null
-  /** What it says; null where nobody can read it, and `problem` tells why. */
-  readonly value: Readonly<Record<string, unknown>> | null
-  readonly problem: string | null
-  readonly value_base64: string | null
-  readonly value_bytes: number
-  /** `accepted` where events of the API were made of it; null where only a replay can tell. */
-  readonly verdict: "accepted" | null
-}
 
 export interface RawRecordContext {
   readonly log: Log

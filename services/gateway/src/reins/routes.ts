@@ -1,4 +1,5 @@
 import type { Codec } from "@reins/log/codec"
+import { states } from "@reins/session"
 import { type Context, Hono } from "hono"
 import { z } from "zod"
 import type { Env, GatewayContext } from "../http/context.ts"
@@ -8,7 +9,7 @@ import { integer, limitOf, oneOf, param, several } from "../http/read.ts"
 import type { ProjectedSession, Projection } from "../projection/projection.ts"
 import type { EventRow, SessionRow } from "../projection/store.ts"
 import { sessionOf } from "../sessions/resource.ts"
-import { type Overview, overviewOf, states } from "./overview.ts"
+import { type Overview, overviewOf } from "./overview.ts"
 import { rawRecord } from "./raw-record.ts"
 
 /** What these routes need beside the gateway's own context. */
