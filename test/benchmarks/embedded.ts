@@ -9,7 +9,7 @@ import { partitionOf } from "@reins/log"
 import { readConfig, startProcess } from "@reins/runtime"
 import { toolRouter } from "@reins/tool-router"
 import { worker } from "@reins/worker-kit"
-import { benchBackend, type Figures, instantModel, Stopwatch, startCommand } from "./workload.ts"
+import { benchBackend, type Figures, instantModel, publishStart, Stopwatch } from "./workload.ts"
 
 /** Everything in one process on the SQLite log, every commit synced to disk. */
 export async function embedded(
@@ -43,14 +43,7 @@ export async function embedded(
     watch.begin()
     for (let index = 0; index < sessions; index++) {
       const sessionId = `sesn_bench${index}`
-      void running.log.append({
-        topic: names.commands,
-        partition: partitionOf(sessionId, config.partitions),
-        key: () => sessionId,
-        value: startCommand(sessionId, turns),
-        headers: {},
-        certainty: "always",
-      })
+      publishStart(running.log, names.commands, config.partitions, sessionId, turns)
     }
     await watch.finished
     const partition = partitionOf("sesn_bench0", config.partitions)

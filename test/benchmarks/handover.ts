@@ -18,7 +18,7 @@ import { openKafka } from "@reins/log/kafka"
 import { newInstance, openLog, readConfig, startProcess, topicSettings } from "@reins/runtime"
 import { toolRouter } from "@reins/tool-router"
 import { worker } from "@reins/worker-kit"
-import { benchBackend, instantModel, startCommand } from "./workload.ts"
+import { benchBackend, instantModel, publishStart } from "./workload.ts"
 
 // How long a partition stands still when its process ends: `npm run bench -- handover [--kills 20] [--only NAME] [--json]`. Processes that host
 // all services are killed (or told to end) while sessions run, and a supervisor starts the next one the moment the last one is gone.
@@ -247,14 +247,7 @@ async function measure(way: Way, kills: number, broker: Readonly<Record<string, 
     },
   })
   const command = (sessionId: string): void => {
-    void log.append({
-      topic: names.commands,
-      partition: partitionOf(sessionId, partitions),
-      key: () => sessionId,
-      value: startCommand(sessionId, turns),
-      headers: {},
-      certainty: "always",
-    })
+    publishStart(log, names.commands, partitions, sessionId, turns)
   }
   const until = async <T>(look: () => T | undefined, what: string): Promise<T> => {
     for (const end = performance.now() + patienceMs; performance.now() < end; await sleep(2)) {

@@ -2,10 +2,9 @@ import { randomBytes } from "node:crypto"
 import process from "node:process"
 import { fileURLToPath } from "node:url"
 import { topicNames } from "@reins/events"
-import { partitionOf } from "@reins/log"
 import { newInstance, openLog, readConfig, topicSettings } from "@reins/runtime"
 import { Actors } from "./actors.ts"
-import { type Figures, Stopwatch, startCommand } from "./workload.ts"
+import { type Figures, publishStart, Stopwatch } from "./workload.ts"
 
 const partitions = 8
 const services = ["intake", "llm-invoker", "tool-router", "tool-workers/bench"]
@@ -49,14 +48,7 @@ export async function onKafka(
     watch.begin()
     for (let index = 0; index < sessions; index++) {
       const sessionId = `sesn_bench${index}`
-      void log.append({
-        topic: names.commands,
-        partition: partitionOf(sessionId, partitions),
-        key: () => sessionId,
-        value: startCommand(sessionId, turns),
-        headers: {},
-        certainty: "always",
-      })
+      publishStart(log, names.commands, partitions, sessionId, turns)
     }
     await watch.finished
     await following.stop()

@@ -1,5 +1,6 @@
 import process from "node:process"
 import type { Model } from "@reins/llm-invoker"
+import { type Log, partitionOf } from "@reins/log"
 import { type Backend, defineTool, toolsBackend } from "@reins/worker-kit"
 import { z } from "zod"
 
@@ -41,22 +42,28 @@ export function benchBackend(): Backend {
   return toolsBackend("tool-workers/bench", "bench", [work])
 }
 
-/** The command that starts one session of the workload. */
-export function startCommand(sessionId: string, turns: number): Uint8Array {
-  return Buffer.from(
-    JSON.stringify({
-      type: "session.start",
-      commandId: `start-${sessionId}`,
-      sessionId,
-      agent: {
-        name: "bench",
-        model: "bench",
-        tools: [{ name: "work", backend: "bench" }],
-        limits: { turns: turns + 10, toolCalls: turns + 10, outputTokens: 1_000_000_000 },
-      },
-      input: [{ type: "text", text: "Go." }],
-    }),
-  )
+/** Publishes the command that starts one session of the workload, and waits for nothing. */
+export function publishStart(log: Log, commandsTopic: string, partitions: number, sessionId: string, turns: number): void {
+  const command = {
+    type: "session.start",
+    commandId: `start-${sessionId}`,
+    sessionId,
+    agent: {
+      name: "bench",
+      model: "bench",
+      tools: [{ name: "work", backend: "bench" }],
+      limits: { turns: turns + 10, toolCalls: turns + 10, outputTokens: 1_000_000_000 },
+    },
+    input: [{ type: "text", text: "Go." }],
+  }
+  void log.append({
+    topic: commandsTopic,
+    partition: partitionOf(sessionId, partitions),
+    key: () => sessionId,
+    value: Buffer.from(JSON.stringify(command)),
+    headers: {},
+    certainty: "always",
+  })
 }
 
 /** What a run of S sessions × N turns came to. */

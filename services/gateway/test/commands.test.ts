@@ -1,6 +1,5 @@
 import assert from "node:assert/strict"
 import { describe, it } from "node:test"
-import { partitionOf } from "@reins/log"
 import { agent, fact } from "@reins/session/testing"
 import { type ErrorBody, stage } from "./stage.ts"
 
@@ -12,14 +11,7 @@ describe("POST /reins/v1/commands", () => {
     const opened = await world.open({ access: "keys", limits: { answerTimeoutMs: 500 } })
     const [acme, other] = [await world.key("acme", "one"), await world.key("other", "two")]
     const started = fact("session.started", { sessionId: "sesn_acme", tenant: "acme", agent: agent(), input: null })
-    await world.admin.append({
-      topic: "t.sessions",
-      partition: partitionOf("sesn_acme", 2),
-      key: () => "sesn_acme/1",
-      value: world.codec.encode("sessions", started),
-      headers: { type: started.type, session: "sesn_acme" },
-      certainty: "once",
-    })
+    await world.say(started)
     const published = async (): Promise<number> => (await world.admin.bounds("t.commands")).reduce((all, { end }) => all + end, 0)
     const post = async (key: string, body: object): Promise<{ readonly status: number; readonly body: ErrorBody }> => {
       const response = await fetch(`${opened.url}/reins/v1/commands`, {

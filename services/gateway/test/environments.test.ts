@@ -2,7 +2,6 @@ import assert from "node:assert/strict"
 import { describe, it, type TestContext } from "node:test"
 import Anthropic from "@anthropic-ai/sdk"
 import type { Agent, SessionEventOf } from "@reins/events"
-import { partitionOf } from "@reins/log"
 import { refused, type Stage, stage } from "./stage.ts"
 
 async function open(t: TestContext): Promise<Anthropic> {
@@ -12,7 +11,7 @@ async function open(t: TestContext): Promise<Anthropic> {
 const noPackages = { type: "packages", apt: [], cargo: [], gem: [], go: [], npm: [], pip: [] }
 
 /** A session of this environment, as intake would say that it started. */
-async function startSession({ admin, codec }: Stage, environmentId: string): Promise<void> {
+async function startSession(world: Stage, environmentId: string): Promise<void> {
   const agent: Agent = {
     name: "A",
     model: "m",
@@ -40,14 +39,7 @@ async function startSession({ admin, codec }: Stage, environmentId: string): Pro
     environmentId,
     profile: null,
   }
-  await admin.append({
-    topic: "t.sessions",
-    partition: partitionOf("sesn_1", 2),
-    key: () => "sesn_1/1",
-    value: codec.encode("sessions", started),
-    headers: { type: started.type, session: "sesn_1" },
-    certainty: "once",
-  })
+  await world.say(started)
 }
 
 describe("environments", () => {

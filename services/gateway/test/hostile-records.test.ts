@@ -5,18 +5,7 @@ import { LogUnavailableError, partitionOf, type SchemaRegistry } from "@reins/lo
 import { Codec } from "@reins/log/codec"
 import { sha256Hex } from "@reins/session"
 import { agent, fact, Story, text, tool, toolUse } from "@reins/session/testing"
-import { type Opened, type Stage, stage } from "./stage.ts"
-
-async function say(world: Stage, event: SessionEvent): Promise<void> {
-  await world.admin.append({
-    topic: "t.sessions",
-    partition: partitionOf(event.sessionId, 2),
-    key: () => `${event.sessionId}/${event.eventId}`,
-    value: world.codec.encode("sessions", event),
-    headers: { type: event.type, session: event.sessionId },
-    certainty: "once",
-  })
-}
+import { type Opened, stage } from "./stage.ts"
 
 let offset = 0
 
@@ -42,8 +31,8 @@ describe("what anyone may have written into the log", () => {
     const failures: Error[] = []
     const opened = await world.open({ failed: (error) => failures.push(error) })
     const profiles = ["{}", '{"id":{},"version":[]}', '{"id":"agent_1","version":1.5}', '{"id":"agent_1","version":null}']
-    for (const [index, profile] of profiles.entries()) await say(world, start(`sesn_bad${index}`, { profile }))
-    await say(world, start("sesn_good"))
+    for (const [index, profile] of profiles.entries()) await world.say(start(`sesn_bad${index}`, { profile }))
+    await world.say(start("sesn_good"))
     const listed: string[] = []
     for await (const session of opened.client().beta.sessions.list()) listed.push(session.id)
     assert.deepEqual(failures, [])
@@ -54,8 +43,8 @@ describe("what anyone may have written into the log", () => {
     const world = await stage(t)
     const opened = await world.open({ access: "keys", limits: { answerTimeoutMs: 500 } })
     const other = await world.key("other", "two")
-    await say(world, start("sesn_acme", { tenant: "acme", commandId: "1" }))
-    await say(world, start("sesn_other", { tenant: "other" }))
+    await world.say(start("sesn_acme", { tenant: "acme", commandId: "1" }))
+    await world.say(start("sesn_other", { tenant: "other" }))
     // Nobody runs here who would hear it: whoever says that it was done speaks of something else.
     const answer = await post(opened, other, { type: "session.end", sessionId: "sesn_other", commandId: "1" })
     assert.equal(answer.status, 503, JSON.stringify(answer.body))
@@ -69,7 +58,7 @@ describe("what anyone may have written into the log", () => {
       .started(agent([tool("refund", { permission: "always_ask" })]), { input: JSON.stringify([text("Refund, please")]) })
       .requested()
       .responded([toolUse("toolu_1", "refund", { cents: 4200, id: "17" })])
-    for (const { event } of story.records) await say(world, event)
+    for (const { event } of story.records) await world.say(event)
     const { events } = opened.client().beta.sessions
     const [asks] = (await events.list("sesn_asking", { types: ["agent.tool_use"] })).data
     // Nobody runs here who would answer.
@@ -100,7 +89,7 @@ describe("what anyone may have written into the log", () => {
     })
     // It has met no schema, as one that is older than who writes.
     const opened = await world.open({ codec: Codec.reader(registry), failed: (error) => failures.push(error) })
-    await say(world, start("sesn_late"))
+    await world.say(start("sesn_late"))
     const listed = await opened.client().beta.sessions.list()
     assert.deepEqual([failures, refusals, listed.data.map(({ id }) => id)], [[], 2, ["sesn_late"]])
   })

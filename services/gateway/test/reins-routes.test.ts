@@ -1,6 +1,5 @@
 import assert from "node:assert/strict"
 import { describe, it } from "node:test"
-import type { SessionEvent } from "@reins/events"
 import { partitionOf } from "@reins/log"
 import type { RawRecord } from "@reins/session"
 import { sha256Hex } from "@reins/session"
@@ -25,21 +24,6 @@ interface Place {
   readonly offset: number
 }
 
-/** Says a fact, as the service would that says it. */
-async function say(world: Stage, event: SessionEvent): Promise<Place> {
-  const { sessionId } = event
-  const partition = partitionOf(sessionId, 2)
-  const { offset } = await world.admin.append({
-    topic: "t.sessions",
-    partition,
-    key: () => `${sessionId}/${event.eventId}`,
-    value: world.codec.encode("sessions", event),
-    headers: { type: event.type, session: sessionId },
-    certainty: "once",
-  })
-  return { partition, offset }
-}
-
 /** The sessions of one log share what must be unique in it: the ids of commands and events. */
 const stories = new WeakMap<Stage, Story>()
 
@@ -53,7 +37,7 @@ async function asking(world: Stage, sessionId: string, tenant = "default"): Prom
     .requested()
     .responded([toolUse("toolu_1", "refund", { id: "17", cents: 4200 })])
   let responded: Place | undefined
-  for (const { event } of story.records) if (event.sessionId === sessionId) responded = await say(world, { ...event, tenant })
+  for (const { event } of story.records) if (event.sessionId === sessionId) responded = await world.say({ ...event, tenant })
   assert.ok(responded !== undefined)
   return { story, responded }
 }
@@ -71,8 +55,7 @@ describe("/reins/v1", () => {
     const { story } = await asking(world, "sesn_a")
     const before = await get<Overview>(opened, "/sessions/sesn_a")
     assert.equal(before.body.state, "running", "the router has not held the call yet")
-    await say(
-      world,
+    await world.say(
       fact("tool-call.held", {
         sessionId: "sesn_a",
         eventId: "evt_held",
@@ -211,7 +194,7 @@ describe("/reins/v1", () => {
     await asking(world, "sesn_other", "other")
     // A record that lies: it names one tenant, and the session of another.
     const forged = fact("session.started", { sessionId: "sesn_other", tenant: "acme", eventId: "evt_forged" })
-    const lie = await say(world, forged)
+    const lie = await world.say(forged)
     const paths = ["/sessions/sesn_acme", "/sessions/sesn_acme/events", `/records/t.sessions/${partition}/${offset}`]
     for (const path of [...paths, "/sessions"]) {
       assert.equal((await get(opened, path)).status, 401, path)

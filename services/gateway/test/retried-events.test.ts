@@ -33,15 +33,7 @@ async function published(world: Stage): Promise<readonly string[]> {
 /** Puts into the log what the story tells beyond what stands there. */
 async function tell(world: Stage, story: Story): Promise<void> {
   const [bounds] = (await world.admin.bounds("t.sessions")).filter((one) => one.partition === partition)
-  for (const { event } of story.records.slice(bounds?.end ?? 0))
-    await world.admin.append({
-      topic: "t.sessions",
-      partition,
-      key: () => `${sessionId}/${event.eventId}`,
-      value: world.codec.encode("sessions", event),
-      headers: { type: event.type, session: sessionId },
-      certainty: "once",
-    })
+  for (const { event } of story.records.slice(bounds?.end ?? 0)) await world.say(event)
 }
 
 describe("events that are sent again because their answer was lost", () => {

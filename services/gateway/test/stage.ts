@@ -2,7 +2,8 @@ import assert from "node:assert/strict"
 import { createHash } from "node:crypto"
 import type { TestContext } from "node:test"
 import Anthropic from "@anthropic-ai/sdk"
-import { type KeySaved, topicNames } from "@reins/events"
+import { type KeySaved, type SessionEvent, topicNames } from "@reins/events"
+import { partitionOf } from "@reins/log"
 import { Codec } from "@reins/log/codec"
 import { MemoryBroker, type MemoryLog } from "@reins/log/memory"
 import { type Config, Metrics, readConfig, topicSettings } from "@reins/runtime"
@@ -10,6 +11,7 @@ import { pino } from "pino"
 import { type Gateway, type GatewayOptions, startGateway } from "../src/index.ts"
 
 const topics = topicNames("t")
+const partitions = 2
 
 /** A broker in memory with gateways on real sockets. Nothing beside them runs: nobody hears commands. */
 export interface Stage {
@@ -18,6 +20,8 @@ export interface Stage {
   readonly codec: Codec
   /** One more gateway, as another process would be. */
   open(options?: Partial<GatewayOptions>): Promise<Opened>
+  /** Says a fact of a session, as the service would that says it. */
+  say(event: SessionEvent): Promise<{ readonly partition: number; readonly offset: number }>
   /** A key of this tenant, as the CLI saves it. Resolves with the key. */
   key(tenant: string, id: string): Promise<string>
   revoke(tenant: string, id: string): Promise<void>
@@ -34,7 +38,7 @@ export interface Opened extends Gateway {
 export async function stage(t: TestContext): Promise<Stage> {
   const broker = new MemoryBroker()
   const admin = broker.connect()
-  await admin.applyTopics(topicSettings("t", 2, []))
+  await admin.applyTopics(topicSettings("t", partitions, []))
   const codec = await Codec.open(broker.registry)
   let opened = 0
   const saveKey = async (tenant: string, id: string, eventId: string, revoked: boolean): Promise<void> => {
@@ -62,10 +66,23 @@ export async function stage(t: TestContext): Promise<Stage> {
     broker,
     admin,
     codec,
+    say: async (event) => {
+      const { sessionId, type } = event
+      const partition = partitionOf(sessionId, partitions)
+      const { offset } = await admin.append({
+        topic: topics.sessions,
+        partition,
+        key: () => `${sessionId}/${event.eventId}`,
+        value: codec.encode("sessions", event),
+        headers: { type, session: sessionId },
+        certainty: "once",
+      })
+      return { partition, offset }
+    },
     open: async (options = {}) => {
       const log = broker.connect()
       const metrics = new Metrics("test")
-      const config = readConfig({ REINS_TOPIC_PREFIX: "t", REINS_PARTITIONS: "2" })
+      const config = readConfig({ REINS_TOPIC_PREFIX: "t", REINS_PARTITIONS: String(partitions) })
       const gateway = await startGateway({
         log,
         codec,

@@ -6,7 +6,7 @@ import { describe, it, type TestContext } from "node:test"
 import { type FollowOptions, type Log, partitionOf } from "@reins/log"
 import { agent, fact } from "@reins/session/testing"
 import { Streams } from "../src/sessions/stream.ts"
-import { type Opened, type Stage, stage } from "./stage.ts"
+import { type Opened, stage } from "./stage.ts"
 
 const mib = 1024 * 1024
 /** What a stream may leave unread before its client is let go. */
@@ -69,20 +69,6 @@ async function until(holds: () => boolean, what: string): Promise<void> {
   }
 }
 
-let said = 0
-
-/** What intake would say of the session; nobody else is there. */
-async function say(world: Stage, event: ReturnType<typeof fact>): Promise<void> {
-  await world.admin.append({
-    topic: "t.sessions",
-    partition: partitionOf(sessionId, 2),
-    key: () => `${sessionId}/${said++}`,
-    value: world.codec.encode("sessions", event),
-    headers: { type: event.type, session: sessionId },
-    certainty: "once",
-  })
-}
-
 function messageOf(number: number, bytes: number): ReturnType<typeof fact> {
   const text = `<<${number}>>${"x".repeat(bytes)}`
   const ids = { eventId: `evt_${number}`, commandId: `command-${number}`, command: { partition: 0, offset: number } }
@@ -93,14 +79,14 @@ describe("a client that never reads its stream", () => {
   it("is let go; another stream of the session gets every frame once, and the session goes on", async (t) => {
     const world = await stage(t)
     const opened = await world.open()
-    await say(world, fact("session.started", { sessionId, tenant: "default", agent: agent(), input: null }))
+    await world.say(fact("session.started", { sessionId, tenant: "default", agent: agent(), input: null }))
     await until(() => opened.ready(), "the gateway is ready")
     const [reader, stalled] = [await watching(t, opened, { reads: true }), await watching(t, opened, { reads: false })]
     // Far above what the network holds between two sockets of one machine, and the gateway beside it.
     const messages = 64
     const messageBytes = 512 * 1024
     for (let number = 0; number < messages; number++) {
-      await say(world, messageOf(number, messageBytes))
+      await world.say(messageOf(number, messageBytes))
       await reader.has(number + 1)
     }
     const all = Array.from({ length: messages }, (_, number) => number)
@@ -113,10 +99,10 @@ describe("a client that never reads its stream", () => {
     assert.ok(stalled.bytes < messages * messageBytes - unreadMax, `${stalled.bytes} bytes came`)
     assert.deepEqual(stalled.numbers, all.slice(0, stalled.numbers.length))
 
-    await say(world, messageOf(messages, 10))
+    await world.say(messageOf(messages, 10))
     await reader.has(messages + 1)
     const again = await watching(t, opened, { reads: true })
-    await say(world, messageOf(messages + 1, 10))
+    await world.say(messageOf(messages + 1, 10))
     await Promise.all([reader.has(messages + 2), again.has(1)])
     assert.deepEqual(again.numbers, [messages + 1])
     const listed: string[] = []
@@ -148,9 +134,9 @@ describe("what a gateway follows", () => {
       },
     })
     const opened = await world.open({ log: watched })
-    await say(world, fact("session.started", { sessionId, tenant: "default", agent: agent(), input: null }))
+    await world.say(fact("session.started", { sessionId, tenant: "default", agent: agent(), input: null }))
     const stream = await watching(t, opened, { reads: true })
-    await say(world, messageOf(0, 10))
+    await world.say(messageOf(0, 10))
     await stream.has(1)
     assert.deepEqual(new Set(answers), new Set([undefined]))
   })
@@ -288,9 +274,9 @@ describe("a client that comes back with Last-Event-ID", () => {
   it("gets all that it has missed, however much that is, once each", async (t) => {
     const world = await stage(t)
     const opened = await world.open()
-    await say(world, fact("session.started", { sessionId, tenant: "default", agent: agent(), input: null }))
+    await world.say(fact("session.started", { sessionId, tenant: "default", agent: agent(), input: null }))
     const messages = 24
-    for (let number = 0; number < messages; number++) await say(world, messageOf(number, 512 * 1024))
+    for (let number = 0; number < messages; number++) await world.say(messageOf(number, 512 * 1024))
     const listed: string[] = []
     for await (const event of opened.client().beta.sessions.events.list(sessionId, { types: ["user.message"] })) listed.push(event.id)
     assert.equal(listed.length, messages)
