@@ -21,6 +21,8 @@ if (chromium === null) {
 const skip = chromium === null ? "no Chromium was found" : false
 
 const slow = "Tell a story. [[say 40 parts 40 ms apart]]"
+/** 10 s of telling: longer than several of the list's polls, so that a loaded machine sees it run too. */
+const slower = "Tell a story. [[say 200 parts 50 ms apart]]"
 const refund = `Refund it. [[call refund {"id":"17","cents":4200}]]`
 const refundArguments = '{"cents":4200,"id":"17"}'
 
@@ -98,7 +100,7 @@ describe("the console", { skip, timeout: 240_000 }, () => {
   it("lists sessions live: one that begins appears, and its status follows without a reload", async () => {
     const page = await visit("")
     await page.locator("h1", { hasText: "Sessions" }).waitFor()
-    const id = await world.session(slow, { title: "A story that takes its time" })
+    const id = await world.session(slower, { title: "A story that takes its time" })
     const row = page.locator(".row", { hasText: id })
     await row.locator(".state", { hasText: "Running" }).waitFor()
     assert.match(await row.innerText(), /A story that takes its time[\s\S]*Shopkeeper[\s\S]*claude-sonnet-5-5/)
