@@ -2,7 +2,7 @@ import assert from "node:assert/strict"
 import { describe, it } from "node:test"
 import { type SessionEvent, sessionFacts } from "@reins/events"
 import { agent, fact, Story, text, tool, toolUse } from "@reins/session/testing"
-import { evolve, requestBody, type Session, stateDigest, statusOf, summarize } from "../src/index.ts"
+import { evolve, type Known, requestBody, type Session, stateDigest, statusOf, summarize } from "../src/index.ts"
 import { archive, hold, remove, update } from "./answers.ts"
 
 const add = tool("add")
@@ -39,7 +39,7 @@ function called(): Story {
   return asked().responded([toolUse("a", "add"), toolUse("b", "pay")])
 }
 
-function profileOf(story: Story): unknown {
+function profileOf(story: Story): Known["profile"] {
   return story.known.profile
 }
 
