@@ -4,6 +4,7 @@ import type { Env } from "../http/context.ts"
 import { readCursor, writeCursor } from "../http/cursor.ts"
 import { invalid } from "../http/errors.ts"
 import { flag, limitOf } from "../http/read.ts"
+import { anyTime, type TimeRange } from "../time-range.ts"
 
 interface Entry {
   readonly id: string
@@ -14,15 +15,13 @@ interface Entry {
 
 const cursorShape = z.strictObject({ at: z.int(), id: z.string() })
 
-const anyTime = { from: Number.MIN_SAFE_INTEGER, to: Number.MAX_SAFE_INTEGER }
-
 /** A page of what a tenant has, newest first, by the parameters of the request and within these times; without what is archived unless asked for. */
 export function pageOf<E extends Entry, R>(
   c: Context<Env>,
   list: string,
   entries: Iterable<E>,
   shown: (entry: E) => R,
-  { from, to }: { readonly from: number; readonly to: number } = anyTime,
+  { from, to }: TimeRange = anyTime,
 ): { readonly data: readonly R[]; readonly next_page: string | null } {
   const limit = limitOf(c, 20, 1000)
   const cursor = readCursor(list, c.req.query("page"), cursorShape)

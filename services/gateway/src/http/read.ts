@@ -1,5 +1,6 @@
 import type { Context } from "hono"
 import type { z } from "zod"
+import { anyTime, type TimeRange } from "../time-range.ts"
 import type { Env } from "./context.ts"
 import { invalid } from "./errors.ts"
 
@@ -52,9 +53,8 @@ export function limitOf(c: Ctx, otherwise: number, most: number): number {
 }
 
 /** `created_at[gt|gte|lt|lte]` as inclusive bounds in milliseconds. */
-export function timeRange(c: Ctx): { readonly from: number; readonly to: number } {
-  let from = Number.MIN_SAFE_INTEGER
-  let to = Number.MAX_SAFE_INTEGER
+export function timeRange(c: Ctx): TimeRange {
+  let { from, to } = anyTime
   for (const operator of ["gt", "gte", "lt", "lte"]) {
     const given = c.req.query(`created_at[${operator}]`)
     if (given === undefined) continue

@@ -1,5 +1,6 @@
 import { DatabaseSync, type SQLOutputValue, type StatementSync } from "node:sqlite"
 import type { ApiEvent } from "@reins/session"
+import { anyTime, type TimeRange } from "../time-range.ts"
 
 /** One event of the API as it stands in the read model. */
 export interface EventRow {
@@ -19,24 +20,20 @@ export interface SessionRow {
   readonly createdAt: number
 }
 
-export interface EventQuery {
+/** The time of an event is its `processed_at`; of what still waits, none is. */
+export interface EventQuery extends TimeRange {
   readonly sessionId: string
   readonly types: readonly string[]
-  /** Bounds on `processed_at`, milliseconds. */
-  readonly from: number
-  readonly to: number
   readonly descending: boolean
   readonly after: { readonly queued: number; readonly offset: number; readonly index: number } | null
   readonly limit: number
 }
 
-export interface SessionQuery {
+export interface SessionQuery extends TimeRange {
   readonly tenant: string
   readonly agentId: string | null
   readonly agentVersion: number | null
   readonly statuses: readonly string[]
-  readonly from: number
-  readonly to: number
   readonly includeArchived: boolean
   readonly descending: boolean
   readonly after: { readonly createdAt: number; readonly sessionId: string } | null
@@ -163,7 +160,7 @@ export class Store {
       where += ` AND type IN (${types.map(() => "?").join(", ")})`
       values.push(...types)
     }
-    if (from > Number.MIN_SAFE_INTEGER || to < Number.MAX_SAFE_INTEGER) {
+    if (from > anyTime.from || to < anyTime.to) {
       where += " AND queued = 0 AND at >= ? AND at <= ?"
       values.push(from, to)
     }

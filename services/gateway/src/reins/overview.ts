@@ -12,6 +12,7 @@ import {
 import type { ProjectedSession } from "../projection/projection.ts"
 import type { Store } from "../projection/store.ts"
 import { sessionResource } from "../sessions/resource.ts"
+import { anyTime } from "../time-range.ts"
 
 export type Overview = OverviewOf<BetaManagedAgentsSession>
 
@@ -70,8 +71,7 @@ function excerptOf(store: Store, sessionId: string): string | null {
   const [first] = store.events({
     sessionId,
     types: ["user.message"],
-    from: Number.MIN_SAFE_INTEGER,
-    to: Number.MAX_SAFE_INTEGER,
+    ...anyTime,
     descending: false,
     after: null,
     limit: 1,

@@ -4,6 +4,7 @@ import { type Codec, type Decoded, decodeRecord } from "@reins/log/codec"
 import type { RawRecord } from "@reins/session"
 import { notFound } from "../http/errors.ts"
 import type { Projection } from "../projection/projection.ts"
+import { anyTime } from "../time-range.ts"
 
 export interface RawRecordContext {
   readonly log: Log
@@ -112,8 +113,7 @@ function wasShown(projection: Projection, sessionId: string, offset: number): bo
   const [next] = projection.store.events({
     sessionId,
     types: [],
-    from: Number.MIN_SAFE_INTEGER,
-    to: Number.MAX_SAFE_INTEGER,
+    ...anyTime,
     descending: false,
     after: { queued: 0, offset, index: -1 },
     limit: 1,

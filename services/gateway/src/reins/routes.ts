@@ -5,10 +5,12 @@ import { z } from "zod"
 import type { Env, GatewayContext } from "../http/context.ts"
 import { readCursor, writeCursor } from "../http/cursor.ts"
 import { invalid } from "../http/errors.ts"
-import { integer, limitOf, oneOf, param, several } from "../http/read.ts"
+import { integer, limitOf, param, several } from "../http/read.ts"
 import type { ProjectedSession, Projection } from "../projection/projection.ts"
-import type { EventRow, SessionRow } from "../projection/store.ts"
+import type { SessionRow } from "../projection/store.ts"
+import { eventsPage } from "../sessions/events-page.ts"
 import { sessionOf } from "../sessions/resource.ts"
+import { anyTime } from "../time-range.ts"
 import { type Overview, overviewOf } from "./overview.ts"
 import { rawRecord } from "./raw-record.ts"
 
@@ -21,9 +23,7 @@ export interface ReinsRoutesContext {
 
 type Ctx = Context<Env>
 
-const order = z.enum(["asc", "desc"])
 const sessionsCursor = z.strictObject({ at: z.int(), id: z.string() })
-const eventsCursor = z.strictObject({ queued: z.int(), offset: z.int(), index: z.int(), order })
 
 /** Sessions looked at for one page: a search that finds little says so and hands out a cursor, instead of looking through everything. */
 const lookedAtMax = 5000
@@ -57,8 +57,7 @@ export function reinsRoutes({ gateway, projection, codec }: ReinsRoutesContext):
         agentId: null,
         agentVersion: null,
         statuses: [],
-        from: Number.MIN_SAFE_INTEGER,
-        to: Number.MAX_SAFE_INTEGER,
+        ...anyTime,
         includeArchived: true,
         descending: true,
         after,
@@ -92,28 +91,9 @@ export function reinsRoutes({ gateway, projection, codec }: ReinsRoutesContext):
 
   app.get("/sessions/:session/events", async (c) => {
     await projection.caughtUp()
-    const { session } = found(c)
-    const { sessionId } = session
-    const direction = oneOf(c, "order", ["asc", "desc"], "asc")
-    const limit = limitOf(c, 200, 1000)
-    const list = `reins-events/${sessionId}`
-    const cursor = readCursor(list, c.req.query("page"), eventsCursor)
-    if (cursor !== null && cursor.order !== direction) throw invalid("page: this cursor was made under another order.")
-    const rows = projection.store.events({
-      sessionId,
-      types: [],
-      from: Number.MIN_SAFE_INTEGER,
-      to: Number.MAX_SAFE_INTEGER,
-      descending: direction === "desc",
-      after: cursor,
-      limit: limit + 1,
-    })
-    const page = rows.slice(0, limit)
-    const last = page.at(-1)
-    return c.json({
-      data: page.map(({ event, place }) => ({ event, topic: gateway.topics.sessions, ...place })),
-      next_page: rows.length > limit && last !== undefined ? writeCursor(list, { ...keyOf(last), order: direction }) : null,
-    })
+    const { sessionId } = found(c).session
+    const { rows, next_page } = eventsPage(c, projection.store, { name: "reins-events", sessionId, types: [], ...anyTime, usual: 200 })
+    return c.json({ data: rows.map(({ event, place }) => ({ event, topic: gateway.topics.sessions, ...place })), next_page })
   })
 
   app.get("/records/:topic/:partition/:offset", async (c) => {
@@ -127,10 +107,6 @@ export function reinsRoutes({ gateway, projection, codec }: ReinsRoutesContext):
   })
 
   return app
-}
-
-function keyOf({ event, place }: EventRow): { queued: number; offset: number; index: number } {
-  return { queued: event.processed_at === null ? 1 : 0, offset: place.offset, index: place.index }
 }
 
 function textOf({ session, excerpt }: Overview): string {

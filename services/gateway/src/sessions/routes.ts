@@ -15,8 +15,10 @@ import { once } from "../http/idempotency.ts"
 import { flag, integer, limitOf, oneOf, param, parse, several, timeRange } from "../http/read.ts"
 import { type ProjectedSession, type Projection } from "../projection/projection.ts"
 import type { EventRow, Place, SessionRow, Store } from "../projection/store.ts"
+import { anyTime } from "../time-range.ts"
 import { clientEvent, listableTypes, notYet, userMessage } from "./client-events.ts"
 import { type Command, type Commands, refused, sessionIdOf } from "./commands.ts"
+import { eventsPage } from "./events-page.ts"
 import { agentGiven, snapshotOf, toolsGiven } from "./resolve.ts"
 import { sessionOf, sessionResource } from "./resource.ts"
 import { sendEvents } from "./send.ts"
@@ -65,7 +67,6 @@ const sendBody = z.strictObject({ events: z.array(z.unknown()).min(1).max(1000) 
 
 const order = z.enum(["asc", "desc"])
 const sessionsCursor = z.strictObject({ at: z.int(), id: z.string(), back: z.boolean(), order })
-const eventsCursor = z.strictObject({ queued: z.int(), offset: z.int(), index: z.int(), order })
 
 type Ctx = Context<Env>
 
@@ -237,27 +238,11 @@ export function sessionRoutes({ gateway, projection, commands, streams }: Sessio
   app.get("/:session/events", async (c) => {
     await current()
     const { session } = found(c)
-    const order = oneOf(c, "order", ["asc", "desc"], "asc")
-    const limit = limitOf(c, 1000, 1000)
-    const bound = timeRange(c)
-    const cursor = readCursor(`events/${session.sessionId}`, c.req.query("page"), eventsCursor)
-    if (cursor !== null && cursor.order !== order) throw invalid("page: this cursor was made under another order.")
     const types = several(c, "types")
     for (const type of types) if (!listableTypes.has(type)) throw invalid(`types: there is no event type ${type}.`)
-    const rows = projection.store.events({
-      sessionId: session.sessionId,
-      types,
-      ...bound,
-      descending: order === "desc",
-      after: cursor,
-      limit: limit + 1,
-    })
-    const page = rows.slice(0, limit)
-    const last = page.at(-1)
-    return c.json({
-      data: page.map(({ event }) => event),
-      next_page: rows.length > limit && last !== undefined ? writeCursor(`events/${session.sessionId}`, { ...keyOf(last), order }) : null,
-    })
+    const list = { name: "events", sessionId: session.sessionId, types, ...timeRange(c), usual: 1000 }
+    const { rows, next_page } = eventsPage(c, projection.store, list)
+    return c.json({ data: rows.map(({ event }) => event), next_page })
   })
 
   app.get("/:session/events/stream", async (c) => {
@@ -295,16 +280,11 @@ const missedMax = 1000
 
 /** The first events after this place, in the order of the log, as they were told: what still waits stands where it came in. */
 function missedSince(store: Store, sessionId: string, { offset, index }: Place): readonly EventRow[] {
-  const [from, to] = [Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER]
   const after = (queued: number): readonly EventRow[] =>
-    store.events({ sessionId, types: [], from, to, descending: false, after: { queued, offset, index }, limit: missedMax })
+    store.events({ sessionId, types: [], ...anyTime, descending: false, after: { queued, offset, index }, limit: missedMax })
   return [...after(0).filter(({ event }) => event.processed_at !== null), ...after(1)]
     .sort((a, b) => a.place.offset - b.place.offset || a.place.index - b.place.index)
     .slice(0, missedMax)
-}
-
-function keyOf({ event, place }: EventRow): { queued: number; offset: number; index: number } {
-  return { queued: event.processed_at === null ? 1 : 0, offset: place.offset, index: place.index }
 }
 
 /** The agent of a session that is to be: a stored version, with what this session overrides. */
