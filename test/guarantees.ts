@@ -50,6 +50,15 @@ export const guarantees: readonly Guarantee[] = [
     ],
   },
   {
+    id: "P11",
+    promise:
+      "A conversation may outgrow the model's window: a summary that is recorded takes its place, and what was before stays readable.",
+    provedBy: [
+      { file: "test/e2e/compaction.test.ts", title: "goes on for as long as anyone likes, and no request is refused" },
+      { file: "test/e2e/compaction.test.ts", title: "survives a result that alone is larger than the window" },
+    ],
+  },
+  {
     id: "P6",
     promise: "The exact bytes of every model request can be rebuilt and proved by their hash.",
     provedBy: [

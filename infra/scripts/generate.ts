@@ -208,4 +208,5 @@ function main(): void {
   process.exitCode = 1
 }
 
-if (import.meta.main) main()
+// Not `import.meta.main`: on Node 24 the launcher (node24.mjs) imports this file instead of starting it.
+if (process.argv[1] === fileURLToPath(import.meta.url)) main()

@@ -2,7 +2,7 @@ import assert from "node:assert/strict"
 import { before, describe, it } from "node:test"
 import { fileURLToPath } from "node:url"
 import type { EffectClass, SessionEvent } from "@reins/events"
-import { requestBody, SessionsFold, sha256Hex } from "@reins/session"
+import { openRequestBody, SessionsFold, sha256Hex } from "@reins/session"
 import { ledgered } from "../crashpoints/golden-session.ts"
 import type { LedgerLine } from "../fixtures/ledger-tools.ts"
 import { Recording } from "../recorded/recording.ts"
@@ -58,7 +58,7 @@ describe("the oracle", () => {
       fold.apply(value as SessionEvent, { offset, timestamp })
       const session = fold.get(sessionId)
       if (type !== "model.requested" || session.phase !== "awaiting-model") continue
-      const body = requestBody(session.agent, session.conversation)
+      const body = openRequestBody(session)
       journal.set(sha256Hex(body), [{ at: timestamp, sha256: sha256Hex(body), body }])
     }
     const start = records.find(({ type }) => type === "session.started")

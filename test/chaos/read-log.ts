@@ -1,7 +1,7 @@
 import { type SessionEvent, type ToolEvent, topicNames } from "@reins/events"
 import type { Log } from "@reins/log"
 import { type Codec, decodeRecord } from "@reins/log/codec"
-import { requestBody, type Session, SessionsFold, sha256Hex, stateDigest, ToolsFold } from "@reins/session"
+import { openRequestBody, type Session, SessionsFold, sha256Hex, stateDigest, ToolsFold } from "@reins/session"
 import type { LoggedRecord } from "../scenarios/long-session.ts"
 
 /** Everything that a log holds, by session, folded from its beginning. */
@@ -57,7 +57,7 @@ export async function readWholeLog(log: Pick<Log, "describeTopics" | "replay">, 
           const session = sessionsFold.get(event.sessionId)
           if (session.phase !== "awaiting-model") continue
           requestsRebuilt++
-          if (sha256Hex(requestBody(session.agent, session.conversation)) !== event.bodyHash)
+          if (sha256Hex(openRequestBody(session)) !== event.bodyHash)
             requestsDiffering.push(`${event.sessionId} turn ${event.turn} @${record.offset}`)
         }
       }

@@ -271,7 +271,6 @@ describe("bad tools and bad models", { timeout: 240_000 }, () => {
       ["403", () => fails("permission_error"), "model_error", /permission_error/],
       ["404", () => fails("not_found_error", { message: "model: claude-none" }), "model_error", /claude-none/],
       ["400", () => fails("invalid_request_error"), "model_error", /invalid_request_error/],
-      ["413", () => fails("request_too_large"), "context_window_exceeded", /request_too_large/],
       ["429-spend", () => fails("rate_limit_error", { message: "You have reached your limit." }), "model_error", /reached your limit/],
       ["x-should-retry", () => fails("api_error", { headers: { "x-should-retry": "false" } }), "model_error", /api_error/],
     ]
@@ -283,6 +282,14 @@ describe("bad tools and bad models", { timeout: 240_000 }, () => {
         assert.equal(idled.seen.length, 1)
       })
     }
+
+    it("413, whatever is sent: no bytes are sent twice, and the session says why it stops", async () => {
+      const { reason, message, seen } = await run("413", [() => fails("request_too_large")])
+      assert.equal(reason, "context_window_exceeded")
+      assert.match(message ?? "", /request_too_large/)
+      assert.equal(new Set(seen.map(({ body }) => body)).size, seen.length)
+      assert.ok(seen.length > 1, String(seen.length))
+    })
 
     it("an endpoint that never recovers: the session says retries_exhausted, and a message tries again", async () => {
       let down = true

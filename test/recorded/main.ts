@@ -175,6 +175,9 @@ class Gate {
   }
 }
 
+/** Of the model, in tokens: more than all scenarios need but the one that is about it. */
+const windowTokens = 3000
+
 const turnOf = ({ request }: Call): number => request.messages.filter(({ role }) => role === "assistant").length + 1
 
 const scenarios: Readonly<Record<string, (stage: Stage, gate: Gate) => Promise<void>>> = {
@@ -264,6 +267,16 @@ const scenarios: Readonly<Record<string, (stage: Stage, gate: Gate) => Promise<v
     await stage.said(sessionId, "session.idled", 6)
     await stage.asks(sessionId, { type: "session.interrupt" }, "session.idled", 7)
   },
+  compacted: async (stage) => {
+    const sessionId = "sesn_compacted"
+    await stage.start()
+    // Near the window, then beyond it.
+    const agent = { name: "t", model: "claude-sonnet-5-5", contextTokens: windowTokens, tools: [{ name: "look", backend: "classes" }] }
+    await stage.begin(sessionId, `Remember this: ${"so much is to be said, ".repeat(420)}`, { agent })
+    await stage.said(sessionId, "session.idled")
+    await stage.asks(sessionId, { type: "message.send", content: '[[call look {"n":1}]]' }, "session.idled", 2)
+    await stage.asks(sessionId, { type: "message.send", content: "And more: ".repeat(1500) }, "session.idled", 3)
+  },
   closed: async (stage) => {
     await stage.start()
     const updated = "sesn_archived"
@@ -299,6 +312,7 @@ for (const [name, scenario] of Object.entries(scenarios)) {
   const gate = new Gate()
   const model = await startSimulatedModel({
     callsMax: 1,
+    contextTokens: windowTokens,
     script: async (call) => {
       await gate.pass(call)
       return planned(call)

@@ -7,6 +7,8 @@
 //   <<think>>             it thinks before it speaks
 //   <<refuse>>            it stops with a refusal
 //   <<fail>>              the request is refused as broken: nothing to be tried again
+//   <<fill>>              the answer says that the window is nearly full
+//   <<too long KEY>>      the first request for this KEY is refused as too long for the window
 //   <<overloaded 2 KEY>>  the first two requests for this KEY are answered 529
 
 import process from "node:process"
@@ -40,12 +42,18 @@ export const storyScript: Script = async (call: Call): Promise<Answer> => {
     overloads.set(key, before + 1)
     if (before < Number(times)) return fails("overloaded_error", { retryAfter: "0" })
   }
+  const tooLong = /<<too long (\S+)>>/.exec(prompt)
+  if (tooLong !== null && !overloads.has(tooLong[0])) {
+    overloads.set(tooLong[0], 1)
+    return fails("invalid_request_error", { message: "prompt is too long: 210000 tokens > 200000 maximum" })
+  }
   if (prompt.includes("<<hang>>")) return hangs()
   if (prompt.includes("<<fail>>")) return fails("invalid_request_error")
   if (prompt.includes("<<refuse>>")) return { content: [{ type: "text", text: "[simulated] I would rather not." }], stopReason: "refusal" }
   const answer = offered(await planned({ ...call, request: { ...call.request, messages } }), call.request)
   const thought = prompt.includes("<<think>>") ? thoughtful(answer) : answer
   if (!("content" in thought)) return thought
+  if (prompt.includes("<<fill>>")) return { ...thought, usage: { input_tokens: 190_000 } }
   if (prompt.includes("<<stall>>")) return cut(thought, stalledBytes, "hang")
   return prompt.includes("<<slowly>>") ? trickles(thought, 60, 10) : thought
 }

@@ -5,6 +5,7 @@
 
 import type Anthropic from "@anthropic-ai/sdk"
 import { agentSteps } from "./story-agents.ts"
+import { compactionSteps } from "./story-compaction.ts"
 import { environmentSteps } from "./story-environments.ts"
 import { interruptSteps } from "./story-interrupts.ts"
 import { listSteps } from "./story-lists.ts"
@@ -19,7 +20,7 @@ export type { Step, StoryContext } from "./teller.ts"
 /** The story, in the order in which it is best read; each step stands alone, so that any may be run by itself or in any order. */
 export function story(client: Anthropic, context: StoryContext = {}): readonly Step[] {
   const teller = new Teller(client, context)
-  return [agentSteps, environmentSteps, sessionSteps, turnSteps, toolSteps, interruptSteps, listSteps, wireSteps].flatMap((steps) =>
-    steps(teller).map((step) => teller.step(step)),
+  return [agentSteps, environmentSteps, sessionSteps, turnSteps, compactionSteps, toolSteps, interruptSteps, listSteps, wireSteps].flatMap(
+    (steps) => steps(teller).map((step) => teller.step(step)),
   )
 }

@@ -54,6 +54,8 @@ function agentOf(random: Random, asks: number, holds: number): Record<string, un
     model: "simulated",
     system: "You are simulated.",
     maxTokens: 100,
+    // Small enough for a conversation of a few turns to outgrow it.
+    ...(random.chance(0.4) ? { contextTokens: random.int(1000, 2500) } : {}),
     ...toolsFor(random, asks, holds),
     limits: random.chance(0.3) ? { turns: random.int(1, 6), toolCalls: random.int(0, 5), outputTokens: random.int(50, 400) } : {},
   }

@@ -27,6 +27,7 @@ export const faultKinds = [
   "model-hang",
   "model-malformed",
   "model-cut",
+  "model-window",
   "tool-throw",
   "tool-break",
   "tool-slow",

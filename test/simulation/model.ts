@@ -64,6 +64,7 @@ export class SimulatedModel {
           if (faults.strikes("model-500", 0.3)) return answer(takesMs, fault("api_error", random.pick([500, 529]), true, null))
           if (faults.strikes("model-connection", 0.3)) return answer(takesMs, fault("connection", null, true, null))
           if (faults.strikes("model-refused", 0.05)) return answer(takesMs, fault("invalid_request_error", 400, false, null))
+          if (faults.strikes("model-window", 0.1)) return answer(takesMs, fault("request_too_large", 400, false, null))
           answer(takesMs, this.#say(request.body))
         }),
     }
@@ -76,6 +77,7 @@ export class SimulatedModel {
       tools?: { name: string }[]
     }
     const ofClient = clientTools.filter((name) => given?.some((tool) => tool.name === name))
+    if (body.includes("Write the summary")) return this.#summary(body)
     let turns = 0
     for (const message of messages) {
       if (message.role === "assistant") turns++
@@ -94,12 +96,28 @@ export class SimulatedModel {
     if (uses > 0 && faults.strikes("model-malformed", 0.06)) blocks.push(blocks.at(-1) as Record<string, unknown>)
     let stopReason: string | null = uses > 0 ? "tool_use" : random.chance(0.9) ? "end_turn" : random.pick(["refusal", "pause_turn"])
     if (uses > 0 && faults.strikes("model-cut", 0.15)) stopReason = random.pick(["max_tokens", null])
+    else if (faults.strikes("model-window", 0.1)) stopReason = "model_context_window_exceeded"
+    return this.#answer(body, blocks, stopReason)
+  }
+
+  /** Now and then something else than a summary. */
+  #summary(body: string): ModelAnswer {
+    const { random, faults } = this.#world
+    const text = { type: "text", text: `Summary ${++this.#ids}.` }
+    if (faults.strikes("model-malformed", 0.2))
+      return this.#answer(body, [{ type: "tool_use", id: `toolu_${this.#ids}`, name: "add", input: {} }], "tool_use")
+    if (faults.strikes("model-window", 0.2)) return this.#answer(body, [text], "model_context_window_exceeded")
+    if (faults.strikes("model-cut", 0.1)) return this.#answer(body, [], random.pick(["end_turn", "refusal"]))
+    return this.#answer(body, [text], random.pick(["end_turn", "end_turn", "max_tokens"]))
+  }
+
+  #answer(body: string, blocks: readonly unknown[], stopReason: string | null): ModelAnswer {
     return {
       content: JSON.stringify(blocks),
       message: JSON.stringify({ id: `msg_${this.#ids}`, type: "message", role: "assistant" }),
       model: "simulated",
       stopReason,
-      usage: { inputTokens: body.length >> 2, outputTokens: random.int(5, 60), cacheReadTokens: 0, cacheWriteTokens: 0 },
+      usage: { inputTokens: body.length >> 2, outputTokens: this.#world.random.int(5, 60), cacheReadTokens: 0, cacheWriteTokens: 0 },
       requestId: `req_${this.#ids}`,
     }
   }

@@ -461,6 +461,30 @@ export const mutants: readonly Mutant[] = [
     ],
   },
   {
+    name: "summary-keeps-what-it-replaces",
+    wrong: "A summary is added to the conversation that it stands for (E11).",
+    patches: [
+      {
+        folder: "schemas/session/src",
+        find: 'conversation: sayAll(say(null, "user", event.content), session.compaction.taken),',
+        replace: 'conversation: sayAll(say(session.conversation, "user", event.content), session.compaction.taken),',
+      },
+    ],
+    shownBy: ["model-window"],
+  },
+  {
+    name: "summary-swallows-messages",
+    wrong: "Messages that were taken with a summary are lost where it comes to nothing (E11).",
+    patches: [
+      {
+        folder: "schemas/session/src",
+        find: "return { conversation: sayAll(session.conversation, taken) }",
+        replace: "return { conversation: sayAll(session.conversation, taken.slice(taken.length)) }",
+      },
+    ],
+    shownBy: ["model-window"],
+  },
+  {
     name: "takes-everything",
     wrong: "A model request takes messages that it does not name.",
     patches: [{ folder: "schemas/session/src", find: "queued: session.queued.slice(event.takes),", replace: "queued: []," }],

@@ -62,6 +62,7 @@ export interface Poison {
 export interface Counted {
   records: number
   takeovers: number
+  summaries: number
   late: number
   superseded: number
   duplicates: number
@@ -92,6 +93,7 @@ interface Request {
   readonly instance: string
   readonly bodyHash: string
   readonly body: unknown
+  readonly compacts: number | null
   calls: number
   /** What the provider asked for at least. */
   retryAfterMs: number
@@ -133,6 +135,7 @@ export class Oracle {
   readonly counted: Counted = {
     records: 0,
     takeovers: 0,
+    summaries: 0,
     late: 0,
     superseded: 0,
     duplicates: 0,
@@ -278,8 +281,9 @@ export class Oracle {
     const waitedFor =
       callBefore !== undefined && session.phase === "tools" && callBefore.attempt === 0 ? waitsFor(session, callBefore) : null
     const { outputTokens, phase } = session
-    const underWay =
-      phase === "asking" ? session.request?.failed === false : phase === "tools" && session.calls.some(({ is }) => is === "open")
+    // Of a call whose worker has finished, nothing is: that its result is not said yet changes nothing outside.
+    const runs = ({ is, id, attempt }: RefCall): boolean => is === "open" && !this.#finished.has(`${fact.sessionId}/${id}/${attempt}`)
+    const underWay = phase === "asking" ? session.request?.failed === false : phase === "tools" && session.calls.some(runs)
     const verdict = partition.apply(fact, record.timestamp)
     if (fact.commandId !== undefined) {
       const answer = this.#answers.get(fact.commandId) ?? { accepted: 0, offset: record.offset }
@@ -337,6 +341,7 @@ export class Oracle {
           instance: fact.instance,
           bodyHash: fact.bodyHash,
           body: bodyOf(session.agent, session.blocks),
+          compacts: fact.compacts ?? null,
           calls: 0,
           retryAfterMs: 0,
         })
@@ -584,7 +589,8 @@ export class Oracle {
     }
     request.calls++
     if (!this.#hasSeen(call.instance, request.claim)) this.#violated("I6", `${call.instance} asks before it has read back ${request.claim}`)
-    if (!isDeepStrictEqual(body, request.body))
+    if (request.compacts !== null) this.counted.summaries++
+    if (!isDeepStrictEqual(request.compacts === null ? body : withoutAsking(body, request), request.body))
       this.#violated("I8", `the body sent for ${request.claim} is not the conversation in the log`)
     if (this.#hasSeen(call.instance, `answer to ${request.claim}`))
       this.#violated("P3", `${call.instance} asks again what it has read the answer to`)
@@ -860,6 +866,29 @@ function bodyOf(agent: Fact, blocks: readonly Block[]): unknown {
   }
 }
 
+/**
+ * A request for a summary, without what asks for it. Of a conversation as it stands that is the body of the turn; a transcript has to be
+ * one message within its bounds, and what it leaves out is the product's to choose.
+ */
+function withoutAsking(body: Fact, request: { readonly compacts: number | null; readonly body: Fact }): unknown {
+  const messages = structuredClone(body.messages)
+  if (request.compacts === 0) {
+    messages.at(-1).content.pop()
+    if (messages.at(-1).content.length === 0) messages.pop()
+    const { tool_choice: choice, ...rest } = body
+    return choice?.type === "none" || request.body.tools.length === 0 ? { ...rest, tools: body.tools ?? [], messages } : body
+  }
+  const [{ content }] = messages
+  const [first] = request.body.messages[0].content
+  const fits =
+    messages.length === 1 &&
+    content.length === 1 &&
+    body.tools === undefined &&
+    content[0].text.length <= (request.compacts as number) + 1000 &&
+    content[0].text.startsWith(`<conversation>\nuser: ${String(first.text).slice(0, 20)}`)
+  return fits ? request.body : body
+}
+
 function describe(fact: Fact): string {
   const parts = [fact.type, fact.sessionId]
   if (fact.toolUseId !== undefined) parts.push(fact.toolUseId)
@@ -867,6 +896,7 @@ function describe(fact: Fact): string {
     "turn",
     "attempt",
     "takes",
+    "compacts",
     "kind",
     "reason",
     "code",

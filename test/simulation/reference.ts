@@ -62,6 +62,8 @@ export interface RefSession {
   blocks: Block[]
   digest: string
   request: RefRequest | null
+  /** While a summary is asked for: the messages that follow it, and whether it was given. */
+  summary: { readonly taken: { id: string; content: string }[]; given: boolean } | null
   response: string | null
   calls: RefCall[]
   turns: number
@@ -95,6 +97,7 @@ function fresh(): RefSession {
     blocks: [],
     digest: sha(""),
     request: null,
+    summary: null,
     response: null,
     calls: [],
     turns: 0,
@@ -117,7 +120,7 @@ function added(session: RefSession, takes: number): Block[] {
       .join(",")
     blocks.push({ role: "user", json })
   }
-  for (const { content } of session.queued.slice(0, takes)) blocks.push({ role: "user", json: content.slice(1, -1) })
+  blocks.push(...session.queued.slice(0, takes).map(messageBlock))
   return blocks.filter((block) => block.json.trim() !== "")
 }
 
@@ -193,6 +196,7 @@ function judge(session: RefSession, fact: Fact, timestamp: number): Verdict {
       const phase = running ? session.phase : session.before
       if (phase === "idle") return "accepted"
       closeAll(session)
+      sayTaken(session)
       session.request = null
       session.reason = "interrupted"
       if (running) session.phase = "settling"
@@ -202,6 +206,7 @@ function judge(session: RefSession, fact: Fact, timestamp: number): Verdict {
     case "session.ended":
     case "session.archived":
       closeAll(session)
+      sayTaken(session)
       session.queued = []
       session.phase = "ended"
       return "accepted"
@@ -227,16 +232,48 @@ function judge(session: RefSession, fact: Fact, timestamp: number): Verdict {
       return responded(session, fact) ? "accepted" : no
     case "model.failed": {
       const { request } = session
-      if (session.phase !== "asking" || request === null || request.failed || request.claim !== fact.claim) return no
+      if (session.phase !== "asking" || request === null || isAnswered(session) || request.claim !== fact.claim) return no
       request.failed = true
       if (fact.kind !== "given_up") request.failures++
       return "accepted"
     }
+    case "context.compacted":
+      return compacted(session, fact) ? "accepted" : no
     case "session.idled":
       if (fact.reason === "requires_action" && session.heard.has(`idled/${fact.eventId}`)) return "duplicate"
       return idled(session, fact) ? "accepted" : no
   }
   return fact.type.startsWith("tool-call.") && onCall(session, fact, timestamp) ? "accepted" : no
+}
+
+/** A summary that comes to nothing leaves what was taken with it where it would have been said. */
+function sayTaken(session: RefSession): void {
+  append(session, (session.summary?.taken ?? []).map(messageBlock))
+  session.summary = null
+}
+
+function messageBlock({ content }: { readonly content: string }): Block {
+  return { role: "user", json: content.slice(1, -1) }
+}
+
+function append(session: RefSession, blocks: readonly Block[]): void {
+  const said = blocks.filter((block) => block.json.trim() !== "")
+  session.blocks.push(...said)
+  session.digest = chained(session.digest, said)
+}
+
+function compacted(session: RefSession, fact: Fact): boolean {
+  const { summary, request } = session
+  if (session.phase !== "asking" || summary === null || !summary.given || request === null) return false
+  if (fact.claim !== request.claim || fact.causedBy !== session.response || fact.conversationDigest !== session.digest) return false
+  session.blocks = []
+  session.digest = sha("")
+  append(session, [messageBlock(fact)])
+  sayTaken(session)
+  session.phase = "tools"
+  session.calls = []
+  session.request = null
+  return true
 }
 
 function closeAll(session: RefSession): void {
@@ -333,9 +370,12 @@ function answer(session: RefSession, fact: Fact): void {
 function requested(session: RefSession, fact: Fact): boolean {
   // It is about to be parked.
   if (session.breach) return false
-  const again = session.phase === "asking"
+  const compacts = fact.compacts ?? null
+  const again = session.phase === "asking" && fact.turn === session.turns
   if (again) {
     const request = session.request as RefRequest
+    // A turn stays a turn, and a summary one; one that was given is not asked for again.
+    if ((compacts === null) !== (session.summary === null) || session.summary?.given === true) return false
     if (fact.turn !== session.turns || fact.attempt !== request.attempt + 1 || fact.takes !== 0) return false
     if (fact.replaces !== (request.failed ? null : request.claim) || fact.conversationDigest !== session.digest) return false
     session.request = { claim: fact.eventId, attempt: fact.attempt, failures: request.failures, failed: false }
@@ -345,14 +385,19 @@ function requested(session: RefSession, fact: Fact): boolean {
     session.phase === "idle"
       ? session.wake && session.queued.length > 0
       : session.phase === "tools" && session.calls.every((call) => call.is === "done")
-  if (!due || fact.turn !== session.turns + 1 || fact.attempt !== 1 || fact.replaces !== null || fact.takes > session.queued.length)
+  const tooMuch =
+    (session.phase === "settling" && session.reason === "context_window_exceeded") ||
+    (session.phase === "asking" && session.request?.failed === true && session.summary === null)
+  const may = due ? session.phase !== "asking" : compacts !== null && tooMuch
+  if (!may || fact.turn !== session.turns + 1 || fact.attempt !== 1 || fact.replaces !== null || fact.takes > session.queued.length)
     return false
-  const blocks = added(session, fact.takes)
+  const blocks = added(session, compacts === null ? fact.takes : 0)
   const digest = chained(session.digest, blocks)
   if (fact.conversationDigest !== digest) return false
   session.blocks.push(...blocks)
   session.digest = digest
-  session.queued.splice(0, fact.takes)
+  const taken = session.queued.splice(0, fact.takes)
+  session.summary = compacts === null ? null : { taken, given: false }
   session.calls = []
   session.waiting = "no"
   session.turns = fact.turn
@@ -362,9 +407,13 @@ function requested(session: RefSession, fact: Fact): boolean {
   return true
 }
 
+function isAnswered({ request, summary }: RefSession): boolean {
+  return request?.failed === true || summary?.given === true
+}
+
 function responded(session: RefSession, fact: Fact): boolean {
   const { request } = session
-  if (session.phase !== "asking" || request === null || request.failed || request.claim !== fact.claim) return false
+  if (session.phase !== "asking" || request === null || isAnswered(session) || request.claim !== fact.claim) return false
   let blocks: Fact
   try {
     blocks = JSON.parse(fact.content)
@@ -376,6 +425,21 @@ function responded(session: RefSession, fact: Fact): boolean {
     request.failed = true
     request.failures++
     session.breach = true
+    return true
+  }
+  if (session.summary !== null) {
+    session.outputTokens += fact.usage.outputTokens
+    const text = blocks
+      .map((block: Fact) => (block.type === "text" ? block.text : ""))
+      .join("")
+      .trim()
+    if (text === "" || !["end_turn", "max_tokens", "stop_sequence"].includes(fact.stopReason)) {
+      request.failed = true
+      request.failures++
+    } else {
+      session.summary.given = true
+      session.response = fact.eventId
+    }
     return true
   }
   const said: Block = { role: "assistant", json: fact.content.slice(1, -1) }
@@ -487,6 +551,7 @@ function idled(session: RefSession, fact: Fact): boolean {
           ? reason === "limit_reached" && session.calls.every((call) => call.is === "done")
           : reason === "limit_reached" && session.wake && fact.causedBy === session.queued.at(-1)?.id
   if (!may) return false
+  sayTaken(session)
   session.phase = "idle"
   session.reason = reason
   session.request = null

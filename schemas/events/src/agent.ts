@@ -49,6 +49,8 @@ export const agent = z.object({
   /** Further fields of the Messages API, sent verbatim: a JSON object. */
   params: json(),
   limits,
+  /** The model's window in tokens, where it is another than the invoker's (`REINS_CONTEXT_TOKENS`). */
+  contextTokens: z.int().positive().nullish(),
 })
 export type Agent = z.infer<typeof agent>
 

@@ -122,6 +122,8 @@ export const agentGiven = z.strictObject({
   model: z.string().min(1).max(200),
   system: z.union([z.string(), z.array(z.record(z.string(), z.unknown()))]).optional(),
   maxTokens: z.int().min(1).max(1_000_000).default(4096),
+  /** The model's window in tokens, where it is another than the invoker's (`REINS_CONTEXT_TOKENS`). */
+  contextTokens: z.int().min(1000).max(100_000_000).optional(),
   tools: z.array(toolGiven).max(500).default([]),
   toolsets: z.array(toolsetGiven).max(20).default([]),
   params: z.record(z.string(), z.unknown()).default({}),

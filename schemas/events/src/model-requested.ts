@@ -15,6 +15,11 @@ export const modelRequested = sessionFact({
     attempt: count(),
     /** How many queued messages this request takes into the conversation. */
     takes: count(),
+    /**
+     * Null: it asks for the next turn. Otherwise for a summary, so that what follows fits into the model's window: 0, of the conversation as
+     * it stands; else of a transcript of it cut to at most so many characters. The messages that it takes follow the summary.
+     */
+    compacts: count().nullish(),
     /** A takeover names the open claim (its eventId) that it replaces. */
     replaces: z.string().nullable(),
     group: z.string(),
@@ -33,6 +38,7 @@ export const modelRequested = sessionFact({
     turn: 1,
     attempt: 1,
     takes: 1,
+    compacts: null,
     replaces: null,
     group: "reins.llm-invoker",
     instance: "llm-invoker-7f3a",

@@ -13,6 +13,7 @@ import {
   sessionStart,
   sessionUpdate,
 } from "./commands.ts"
+import { contextCompacted } from "./context-compacted.ts"
 import type { Definition } from "./define.ts"
 import { agentSaved, environmentSaved, keySaved } from "./directory-facts.ts"
 import { interruptReceived } from "./interrupt-received.ts"
@@ -51,6 +52,7 @@ export const sessionFacts = [
   modelRequested,
   modelResponded,
   modelFailed,
+  contextCompacted,
   toolCallRefused,
   toolCallHeld,
   approvalGiven,

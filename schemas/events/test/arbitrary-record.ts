@@ -26,7 +26,7 @@ function valueOf(schema: unknown, name: string): fc.Arbitrary<unknown> {
     case "number":
       if (name.endsWith("Ms")) return fc.nat({ max: 3650 * 86_400_000 })
       // avsc takes longs up to here.
-      return fc.integer({ min: name === "maxTokens" ? 1 : 0, max: Number.MAX_SAFE_INTEGER - 1 })
+      return fc.integer({ min: name.endsWith("Tokens") ? 1 : 0, max: Number.MAX_SAFE_INTEGER - 1 })
     case "enum":
       return fc.constantFrom(...Object.keys(def.entries ?? {}))
     case "optional":

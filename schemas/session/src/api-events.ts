@@ -135,6 +135,9 @@ class Telling {
       case "model.failed":
         this.#failed(event)
         break
+      case "context.compacted":
+        this.#say("", "agent.thread_context_compacted")
+        break
       case "tool-call.held":
         if (event.reason === "outcome_unknown") this.#error("unknown_error", event.message ?? "", "exhausted")
         break
@@ -238,8 +241,10 @@ class Telling {
   #responded(event: SessionEventOf<"model.responded">): void {
     const after = this.#after
     if (!isStarted(after)) return
-    const broken = after.phase === "awaiting-model"
-    if (!broken) {
+    // Still asking: nobody can use the answer, or it is a summary, which is no message to anyone.
+    const summary = after.phase === "awaiting-model" && after.compaction !== undefined && after.breach === null
+    const broken = after.phase === "awaiting-model" && !summary
+    if (!broken && !summary) {
       const blocks = JSON.parse(event.content) as readonly ({ readonly type?: unknown; readonly text?: unknown } | null)[]
       const thinking = blocks.filter((block) => block?.type === "thinking" || block?.type === "redacted_thinking")
       for (const index of thinking.keys())
@@ -251,9 +256,11 @@ class Telling {
         this.#told.push({ id: messageEventId(event.claim), type: "agent.message", processed_at: this.#time, content: text })
       for (const call of after.calls) this.#call(after, call)
     }
-    this.#spanEnd(event.claim, broken, event.usage)
+    const fault = after.phase === "awaiting-model" && after.request.state.is === "failed" ? after.request.state : null
+    this.#spanEnd(event.claim, fault !== null, event.usage)
     if (broken) this.#error("model_request_failed_error", after.breach ?? "", "exhausted")
-    else for (const call of after.calls) if (call.state.is === "done") this.#callResult(after, call)
+    else if (fault !== null) this.#retrying("model_request_failed_error", fault)
+    else if (!summary) for (const call of after.calls) if (call.state.is === "done") this.#callResult(after, call)
   }
 
   #call(session: Known, call: Call): void {
@@ -336,8 +343,13 @@ class Telling {
 
   #failed(event: SessionEventOf<"model.failed">): void {
     this.#spanEnd(event.claim, true, null)
-    if (event.kind !== "given_up") this.#error(errorType(event), event.message, event.retryable ? "retrying" : "exhausted")
-    if (!event.retryable) return
+    this.#retrying(event.kind === "given_up" ? null : errorType(event), event)
+  }
+
+  /** What went wrong, where that is to be said, and that it is tried again, where it is. */
+  #retrying(type: string | null, { message, retryable }: { readonly message: string; readonly retryable: boolean }): void {
+    if (type !== null) this.#error(type, message, retryable ? "retrying" : "exhausted")
+    if (!retryable) return
     this.#say("rescheduled", "session.status_rescheduled")
     this.#say("thread_rescheduled", "session.thread_status_rescheduled", this.#thread())
   }
@@ -370,7 +382,14 @@ class Telling {
       case "retries_exhausted":
       case "context_window_exceeded":
       case "model_error":
-        if (reason !== "model_error") this.#error("model_request_failed_error", message ?? reason, "exhausted")
+        if (reason !== "model_error")
+          this.#error(
+            reason === "context_window_exceeded" && (after.compacted ?? 0) > 0
+              ? "compaction_limit_reached_error"
+              : "model_request_failed_error",
+            message ?? reason,
+            "exhausted",
+          )
         this.#idle({ type: "retries_exhausted" }, null)
         break
       default:

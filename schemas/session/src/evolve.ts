@@ -8,15 +8,19 @@ import {
   type SessionEvent,
   type SessionEventOf,
   tool as toolSchema,
+  type Usage,
 } from "@reins/events"
 import { awaits, holdOf } from "./admission.ts"
 import { hear, heard, noCommands } from "./command-ids.ts"
+import { summaryIn } from "./compaction.ts"
 import { digestOf, say, type Utterance } from "./conversation.ts"
 import { sha256Hex } from "./digest.ts"
 import type {
   Absent,
+  AwaitingModel,
   AwaitingTools,
   Call,
+  Compaction,
   Deleted,
   Ended,
   Idle,
@@ -25,6 +29,7 @@ import type {
   Parked,
   Position,
   Profile,
+  Queued,
   Running,
   Session,
   Step,
@@ -42,6 +47,8 @@ import type {
  * E7 After an interrupt or an end no dispatch and no request is accepted.
  * E8 Only an accepted record changes the state. One that breaks an invariant is accepted as the breach that it is: the session parks.
  * E9 A call that has to be allowed is dispatched under an allow or not at all; one that the client runs, never.
+ * E11 A summary stands for the conversation that its request covered, and for no other; messages that were taken with it follow it, and
+ *     are part of the conversation where it comes to nothing.
  * E10 What a deleted session leaves follows from its `session.deleted` alone, since no other record of it is to stay: the log folds to the
  *     same before, while and after they are erased.
  */
@@ -112,6 +119,7 @@ function fromAbsent(session: Absent, event: SessionEvent, at: Position): Step {
     turns: 0,
     toolCalls: 0,
     usage: { inputTokens: 0, outputTokens: 0, cacheReadTokens: 0, cacheWriteTokens: 0 },
+    contextTokens: 0,
     limitReached: false,
     breach: breachOfStart(event.agent, event.input),
     profile: profileOf(event),
@@ -247,6 +255,8 @@ function fromRunning(session: Running, event: SessionEvent, at: Position): Step 
       return responded(session, event, at)
     case "model.failed":
       return modelFailed(session, event, at)
+    case "context.compacted":
+      return compacted(session, event, at)
     case "tool-call.refused":
     case "tool-call.held":
     case "tool-call.dispatched":
@@ -284,6 +294,8 @@ function knownOf(session: Known): Known {
     turns: session.turns,
     toolCalls: session.toolCalls,
     usage: session.usage,
+    contextTokens: session.contextTokens,
+    ...(session.compacted === undefined ? {} : { compacted: session.compacted }),
     limitReached: session.limitReached,
     breach: session.breach,
     profile: session.profile,
@@ -325,6 +337,7 @@ function interrupted(session: Running, commandId: string, at: Position): Running
   if (session.phase === "idle") return { ...stamped(session, at), commands }
   return {
     ...knownOf(session),
+    ...withTaken(session),
     phase: "settling",
     reason: "interrupted",
     calls: session.calls.map((call) => closed(session, call)),
@@ -336,6 +349,7 @@ function interrupted(session: Running, commandId: string, at: Position): Running
 function ended(session: Running | Parked, commandId: string, at: Position): Ended {
   return {
     ...knownOf(session),
+    ...withTaken(session.phase === "parked" ? session.before : session),
     phase: "ended",
     calls: session.calls.map((call) => closed(session, call)),
     queued: [],
@@ -441,13 +455,24 @@ function parked(session: Running, event: SessionEventOf<"session.parked">, at: P
 export function conversationWith(session: Known, takes: number): Utterance | null {
   let conversation = session.conversation
   if (session.calls.length > 0) conversation = say(conversation, "user", `[${session.calls.map(resultBlock).join(",")}]`)
-  for (const queued of session.queued.slice(0, takes)) conversation = say(conversation, "user", queued.content)
-  return conversation
+  return sayAll(conversation, session.queued.slice(0, takes))
 }
 
 function resultBlock(call: Call): string {
   if (call.state.is !== "done") throw new Error(`The call ${call.toolUseId} has no result yet.`)
   return `{"content":${call.state.content},${call.state.isError ? '"is_error":true,' : ""}"tool_use_id":${JSON.stringify(call.toolUseId)},"type":"tool_result"}`
+}
+
+/** The conversation of a session that leaves a compaction without a summary: what was taken was said all the same (E11). */
+function withTaken(session: Running): Pick<Known, "conversation"> {
+  const taken = session.phase === "awaiting-model" ? (session.compaction?.taken ?? []) : []
+  return { conversation: sayAll(session.conversation, taken) }
+}
+
+function sayAll(before: Utterance | null, queued: readonly Queued[]): Utterance | null {
+  let conversation = before
+  for (const { content } of queued) conversation = say(conversation, "user", content)
+  return conversation
 }
 
 export function allDone(calls: readonly Call[]): boolean {
@@ -470,21 +495,16 @@ function attemptOf(event: SessionEventOf<"model.requested">, failures: number, a
 function requested(session: Running, event: SessionEventOf<"model.requested">, at: Position): Step {
   // E8: who asked had not read the breach. A session that is about to be parked begins nothing.
   if (session.breach !== null) return refuse(session, event)
-  if (session.phase === "awaiting-model") {
-    // E2
-    const { request } = session
-    const next = event.turn === session.turns && event.attempt === request.attempt + 1 && event.takes === 0
-    const replaces = request.state.is === "failed" ? event.replaces === null : event.replaces === request.claim
-    if (!next || !replaces || event.conversationDigest !== digestOf(session.conversation)) return refuse(session, event)
-    return accept({ ...stamped(session, at), request: attemptOf(event, request.failures, at) })
-  }
-  const due =
-    session.phase === "idle" ? session.wake && session.queued.length > 0 : session.phase === "awaiting-tools" && allDone(session.calls)
-  if (!due || event.turn !== session.turns + 1 || event.attempt !== 1 || event.replaces !== null || event.takes > session.queued.length)
+  const compacts = event.compacts ?? null
+  if (session.phase === "awaiting-model" && event.turn === session.turns) return requestedAgain(session, event, compacts, at)
+  if (event.turn !== session.turns + 1 || event.attempt !== 1 || event.replaces !== null || event.takes > session.queued.length)
     return refuse(session, event)
-  const conversation = conversationWith(session, event.takes)
+  if (!(compacts === null ? isTurnDue(session) : mayCompact(session))) return refuse(session, event)
+  // A summary is asked for of what was said before the messages that the turn takes.
+  const conversation = conversationWith(session, compacts === null ? event.takes : 0)
   // E3
   if (event.conversationDigest !== digestOf(conversation)) return refuse(session, event)
+  const taken = session.queued.slice(0, event.takes)
   return accept({
     ...knownOf(session),
     phase: "awaiting-model",
@@ -495,6 +515,86 @@ function requested(session: Running, event: SessionEventOf<"model.requested">, a
     limitReached: false,
     changedAt: at.timestamp,
     request: attemptOf(event, 0, at),
+    ...(compacts === null ? {} : { compaction: { budget: compacts, taken, summary: null } }),
+  })
+}
+
+/** E2: another attempt at the request of this turn, on the same conversation. A summary may be asked for of less of it. */
+function requestedAgain(session: AwaitingModel, event: SessionEventOf<"model.requested">, compacts: number | null, at: Position): Step {
+  const { request, compaction } = session
+  if (event.attempt !== request.attempt + 1 || event.takes !== 0 || request.state.is === "answered") return refuse(session, event)
+  if (event.replaces !== (request.state.is === "failed" ? null : request.claim)) return refuse(session, event)
+  if (event.conversationDigest !== digestOf(session.conversation)) return refuse(session, event)
+  const next = { ...stamped(session, at), request: attemptOf(event, request.failures, at) }
+  if (compaction === undefined) return compacts === null ? accept(next) : refuse(session, event)
+  return compacts === null ? refuse(session, event) : accept({ ...next, compaction: { ...compaction, budget: compacts } })
+}
+
+function isTurnDue(session: Running): boolean {
+  if (session.phase === "idle") return session.wake && session.queued.length > 0
+  return session.phase === "awaiting-tools" && allDone(session.calls)
+}
+
+/** Before a turn that is due, and after a request or an answer that did not fit. */
+function mayCompact(session: Running): boolean {
+  if (session.phase === "settling") return session.reason === "context_window_exceeded"
+  if (session.phase === "awaiting-model") return session.request.state.is === "failed" && session.compaction === undefined
+  return isTurnDue(session)
+}
+
+/** The summary of a conversation, or an answer that is none. */
+function summarised(
+  session: AwaitingModel,
+  compaction: Compaction,
+  event: SessionEventOf<"model.responded">,
+  blocks: readonly unknown[],
+  at: Position,
+): Step {
+  const summary = summaryIn(blocks, event.stopReason)
+  const next = { ...stamped(session, at), usage: usageWith(session, event) }
+  if (summary !== null) {
+    return accept({
+      ...next,
+      response: event.eventId,
+      request: { ...session.request, state: { is: "answered" } },
+      compaction: { ...compaction, summary },
+    })
+  }
+  // Too much was asked of the window, or the answer is not what was asked for: both are a failure of this attempt.
+  const tooLarge = event.stopReason === "model_context_window_exceeded"
+  return accept({
+    ...next,
+    request: {
+      ...session.request,
+      failures: session.request.failures + 1,
+      state: {
+        is: "failed",
+        kind: tooLarge ? "request_too_large" : "no_summary",
+        message: `The answer is no summary: it ended with ${event.stopReason ?? "no stop reason"}.`,
+        retryable: !tooLarge,
+        notBefore: at.timestamp,
+      },
+    },
+  })
+}
+
+function compacted(session: Running, event: SessionEventOf<"context.compacted">, at: Position): Step {
+  if (session.phase !== "awaiting-model" || session.compaction === undefined || session.compaction.summary === null)
+    return refuse(session, event)
+  // E11, E5
+  if (
+    event.claim !== session.request.claim ||
+    event.causedBy !== session.response ||
+    event.conversationDigest !== digestOf(session.conversation)
+  )
+    return refuse(session, event)
+  return accept({
+    ...knownOf(session),
+    phase: "awaiting-tools",
+    conversation: sayAll(say(null, "user", event.content), session.compaction.taken),
+    contextTokens: 0,
+    compacted: (session.compacted ?? 0) + 1,
+    changedAt: at.timestamp,
   })
 }
 
@@ -504,8 +604,8 @@ interface ToolUse {
   readonly input: unknown
 }
 
-/** The tool_use blocks of a response, or what is wrong with it. */
-function toolUses(content: string): readonly ToolUse[] | string {
+/** The blocks of a response and its tool calls, or what is wrong with it. */
+function contentOf(content: string): { readonly blocks: readonly unknown[]; readonly uses: readonly ToolUse[] } | string {
   const blocks = parsed(content)
   // Not the parser's own words: they differ from build to build, and this text is part of the state.
   if (blocks === undefined) return "its content is not JSON"
@@ -520,17 +620,26 @@ function toolUses(content: string): readonly ToolUse[] | string {
     seen.add(block.id)
     uses.push({ id: block.id, name: block.name, input: block.input ?? {} })
   }
-  return uses
+  return { blocks: blocks as readonly unknown[], uses }
+}
+
+function usageWith(session: Known, { usage }: SessionEventOf<"model.responded">): Usage {
+  return {
+    inputTokens: session.usage.inputTokens + usage.inputTokens,
+    outputTokens: session.usage.outputTokens + usage.outputTokens,
+    cacheReadTokens: session.usage.cacheReadTokens + usage.cacheReadTokens,
+    cacheWriteTokens: session.usage.cacheWriteTokens + usage.cacheWriteTokens,
+  }
 }
 
 function responded(session: Running, event: SessionEventOf<"model.responded">, at: Position): Step {
   // E4
   if (session.phase !== "awaiting-model" || session.request.state.is !== "open" || session.request.claim !== event.claim)
     return refuse(session, event)
-  const uses = toolUses(event.content)
-  if (typeof uses === "string") {
+  const read = contentOf(event.content)
+  if (typeof read === "string") {
     // The attempt is over, so that a later copy of this record is late and who resumes the session has the model asked again.
-    const message = `${event.eventId} (model.responded) cannot be used: ${uses}.`
+    const message = `${event.eventId} (model.responded) cannot be used: ${read}.`
     return accept({
       ...stamped(session, at),
       request: {
@@ -541,9 +650,13 @@ function responded(session: Running, event: SessionEventOf<"model.responded">, a
       breach: message,
     })
   }
+  if (session.compaction !== undefined) return summarised(session, session.compaction, event, read.blocks, at)
+  const { uses } = read
   const run = event.stopReason === "tool_use"
+  const { usage } = event
+  const { compacted: _, ...before } = knownOf(session)
   const known: Known = {
-    ...knownOf(session),
+    ...before,
     conversation: say(session.conversation, "assistant", event.content),
     response: event.eventId,
     calls: uses.map((use) => ({
@@ -561,12 +674,8 @@ function responded(session: Running, event: SessionEventOf<"model.responded">, a
             isError: true,
           },
     })),
-    usage: {
-      inputTokens: session.usage.inputTokens + event.usage.inputTokens,
-      outputTokens: session.usage.outputTokens + event.usage.outputTokens,
-      cacheReadTokens: session.usage.cacheReadTokens + event.usage.cacheReadTokens,
-      cacheWriteTokens: session.usage.cacheWriteTokens + event.usage.cacheWriteTokens,
-    },
+    usage: usageWith(session, event),
+    contextTokens: usage.inputTokens + usage.outputTokens + usage.cacheReadTokens + usage.cacheWriteTokens,
     changedAt: at.timestamp,
   }
   const goesOn = (run && uses.length > 0) || event.stopReason === "pause_turn"
@@ -730,6 +839,7 @@ function idled(session: Running, event: SessionEventOf<"session.idled">, at: Pos
     return accept({ ...stamped(session, at), commands: hear(session.commands, id), waiting: "told" })
   const idle: Idle = {
     ...knownOf(session),
+    ...withTaken(session),
     phase: "idle",
     reason,
     // What arrived meanwhile asks for the next turn, unless a limit stands in its way.

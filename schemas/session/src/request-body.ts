@@ -1,6 +1,8 @@
 import { type Agent, canonicalJson } from "@reins/events"
+import { type Asking, askingForSummary } from "./compaction.ts"
 import { closing, joint, messagesText, type Utterance, utterances } from "./conversation.ts"
 import { emptyHash, type RunningHash, sha256Hex } from "./digest.ts"
+import type { AwaitingModel } from "./session.ts"
 
 /** The version of this serialisation; recorded with every request, so that an old log is checked by its own rules. */
 export const bodyVersion = 1
@@ -47,6 +49,17 @@ function frameOf(agent: Agent): Frame {
   }
   frames.set(agent, frame)
   return frame
+}
+
+/** What the open request of a session is made of, or that which would be asked next. `compacts` as in `model.requested`. */
+export function asking(agent: Agent, conversation: Utterance | null, compacts: number | null): Asking {
+  return compacts === null ? { agent, conversation } : askingForSummary(agent, conversation, compacts)
+}
+
+/** The exact body of the open request of a session. */
+export function openRequestBody(session: AwaitingModel): string {
+  const asked = asking(session.agent, session.conversation, session.compaction?.budget ?? null)
+  return requestBody(asked.agent, asked.conversation)
 }
 
 /** The exact body of the model request on this conversation: canonical JSON, the same bytes from the same log in every build. */

@@ -61,6 +61,8 @@ export interface ModelAttempt {
   readonly bodyHash: string
   readonly state:
     | { readonly is: "open" }
+    /** A summary was given, and `context.compacted` is due. */
+    | { readonly is: "answered" }
     | { readonly is: "failed"; readonly kind: string; readonly message: string; readonly retryable: boolean; readonly notBefore: number }
 }
 
@@ -94,6 +96,10 @@ export interface Known {
   readonly turns: number
   readonly toolCalls: number
   readonly usage: Usage
+  /** Of the latest request and its answer together; 0 where the conversation was summarised since. It follows from `response`. */
+  readonly contextTokens: number
+  /** Summaries in a row, without an answer of the model to what came of them; absent for none. */
+  readonly compacted?: number
   /** Set when a limit refused something in this turn. */
   readonly limitReached: boolean
   /** The invariant that a record broke; the router parks the session for it. */
@@ -116,6 +122,17 @@ export interface Idle extends Known {
 export interface AwaitingModel extends Known {
   readonly phase: "awaiting-model"
   readonly request: ModelAttempt
+  /** The request asks for a summary of the conversation. Absent where it asks for the next turn. */
+  readonly compaction?: Compaction
+}
+/** A conversation being summarised. */
+export interface Compaction {
+  /** 0: it is put before the model as it stands; else as a transcript of at most so many characters. */
+  readonly budget: number
+  /** Messages of the turn for which room is made: they follow the summary, or the conversation where there comes none. */
+  readonly taken: readonly Queued[]
+  /** What the model made of it; null until then. */
+  readonly summary: string | null
 }
 /** Calls are open, or all are done and the next request is due. */
 export interface AwaitingTools extends Known {

@@ -1,4 +1,4 @@
-import { canonicalJson, type Tool } from "@reins/events"
+import { canonicalJson } from "@reins/events"
 import { digestOf } from "./conversation.ts"
 import { sha256Hex } from "./digest.ts"
 import type { Session } from "./session.ts"
@@ -13,11 +13,11 @@ function plain(session: Session): unknown {
   if (session.phase === "absent") return { ...session, commands }
   // Which of several deletions was the one may hang on what is erased (E10); that it is deleted does not.
   if (session.phase === "deleted") return { phase: session.phase, sessionId: session.sessionId, tenant: session.tenant }
-  const { conversation, profile, agent, queued, ...rest } = session
+  const { conversation, profile, agent, queued, contextTokens: _, ...rest } = session
   return {
     ...rest,
     // What version 0.1.0 did not know is left out where nothing was given, so that its logs keep their digests.
-    agent: { ...agent, tools: agent.tools.map(withoutNulls) },
+    agent: { ...withoutNulls(agent), tools: agent.tools.map(withoutNulls) },
     queued: queued.map(({ eventId, content }) => ({ eventId, content })),
     ...(profile === null ? {} : { profile }),
     commands,
@@ -26,8 +26,8 @@ function plain(session: Session): unknown {
   }
 }
 
-const later: ReadonlySet<string> = new Set(["permission", "onUnknown", "server"])
+const later: ReadonlySet<string> = new Set(["permission", "onUnknown", "server", "contextTokens"])
 
-function withoutNulls(tool: Tool): Partial<Tool> {
-  return Object.fromEntries(Object.entries(tool).filter(([name, value]) => !(later.has(name) && (value ?? null) === null)))
+function withoutNulls<T extends object>(given: T): Partial<T> {
+  return Object.fromEntries(Object.entries(given).filter(([name, value]) => !(later.has(name) && (value ?? null) === null))) as Partial<T>
 }

@@ -9,9 +9,10 @@ import {
   type ToolEventOf,
   toolFacts,
 } from "@reins/events"
+import { continuation } from "./compaction.ts"
 import { digestOf } from "./conversation.ts"
 import { conversationWith } from "./evolve.ts"
-import { bodyVersion, requestBodyHash, requestParameters } from "./request-body.ts"
+import { asking, bodyVersion, requestBodyHash, requestParameters } from "./request-body.ts"
 import type { Call, Known, Position, Session, Verdict } from "./session.ts"
 import { SessionsFold } from "./sessions-fold.ts"
 import { isStarted } from "./summary.ts"
@@ -239,9 +240,11 @@ export class Story {
   /** The next turn's request, the retry of a failed one, or the takeover of an open one. */
   requested(fields: Fields<"model.requested"> = {}): this {
     const { session, known } = this
-    const again = session.phase === "awaiting-model"
+    const compacts = fields.compacts ?? null
+    const again = session.phase === "awaiting-model" && (compacts === null || session.compaction !== undefined)
     const takes = again ? 0 : known.queued.length
-    const conversation = again ? known.conversation : conversationWith(known, takes)
+    const conversation = again ? known.conversation : conversationWith(known, compacts === null ? takes : 0)
+    const asked = asking(known.agent, conversation, compacts)
     return this.tell(
       fact("model.requested", {
         ...this.#envelope(again ? session.request.claim : known.response),
@@ -251,9 +254,9 @@ export class Story {
         replaces: again && session.request.state.is === "open" ? session.request.claim : null,
         group: this.group,
         instance: this.instance,
-        parameters: requestParameters(known.agent),
+        parameters: requestParameters(asked.agent),
         conversationDigest: digestOf(conversation),
-        bodyHash: requestBodyHash(known.agent, conversation),
+        bodyHash: requestBodyHash(asked.agent, asked.conversation),
         bodyVersion,
         ...fields,
       }),
@@ -267,6 +270,23 @@ export class Story {
         ...this.#answer(),
         content: JSON.stringify(content),
         stopReason: asksForTools ? "tool_use" : "end_turn",
+        ...fields,
+      }),
+    )
+  }
+
+  /** The summary that was asked for stands for the conversation. */
+  compacted(fields: Fields<"context.compacted"> = {}): this {
+    const { session, known } = this
+    if (session.phase !== "awaiting-model") throw new Error(`Nobody asked the model: the session is ${session.phase}.`)
+    return this.tell(
+      fact("context.compacted", {
+        ...this.#envelope(known.response),
+        turn: known.turns,
+        claim: session.request.claim,
+        conversationDigest: digestOf(known.conversation),
+        utterances: known.conversation?.length ?? 0,
+        content: continuation(session.compaction?.summary ?? ""),
         ...fields,
       }),
     )

@@ -129,13 +129,49 @@ function courses(story: Story): readonly Course[] {
       ]
     case "idle":
       return session.wake
-        ? [(story) => story.requested(), (story) => story.requested(), (story) => story.idled("limit_reached"), ...anyTime]
+        ? [
+            (story) => story.requested(),
+            (story) => story.requested(),
+            (story) => story.requested({ compacts: 0 }),
+            (story) => story.idled("limit_reached"),
+            ...anyTime,
+          ]
         : [message, message, ...anyTime, (story) => story.ended()]
     case "settling":
-      return [(story) => story.idled(), (story) => story.idled(), (story) => story.idled(), ...anyTime]
+      return [
+        (story) => story.idled(),
+        (story) => story.idled(),
+        (story) => story.idled(),
+        (story) => story.requested({ compacts: 2000 }),
+        ...anyTime,
+      ]
     case "awaiting-model":
       if (session.request.state.is === "failed")
-        return [(story) => story.requested(), (story) => story.requested(), (story) => story.idled("retries_exhausted"), ...anyTime]
+        return [
+          (story) => story.requested(),
+          (story) => story.requested(session.compaction === undefined ? {} : { compacts: 2000 }),
+          (story) => story.requested({ compacts: 2000 }),
+          (story) => story.idled("retries_exhausted"),
+          ...anyTime,
+        ]
+      if (session.request.state.is === "answered")
+        return [
+          (story) => story.compacted(),
+          (story) => story.compacted(),
+          (story) => story.compacted({ conversationDigest: "0".repeat(64) }),
+          ...anyTime,
+        ]
+      if (session.compaction !== undefined)
+        return [
+          (story) => story.responded([text("They spoke of orders.")]),
+          (story) => story.responded([text("They spoke of")], { stopReason: "max_tokens" }),
+          (story) => story.responded([toolUse("toolu_1", "add")]),
+          (story) => story.responded([text("They")], { stopReason: "model_context_window_exceeded" }),
+          (story) => story.responded([], { content: "no JSON" }),
+          (story) => story.modelFailed({ kind: "request_too_large", retryable: false }),
+          (story) => story.requested({ instance: "llm-invoker-2", compacts: session.compaction?.budget ?? null }),
+          ...anyTime,
+        ]
       return [
         (story) => story.responded([text("Let me see."), toolUse("toolu_1", "add", { n: 1 }), toolUse("toolu_2", "refund", {})]),
         (story) => story.responded([toolUse(`toolu_${story.known.turns}`, "add", { n: 1 })]),
@@ -146,6 +182,7 @@ function courses(story: Story): readonly Course[] {
         (story) => story.responded([]),
         (story) => story.responded([{ type: "server_tool_use", id: "s1" }], { stopReason: "pause_turn" }),
         (story) => story.responded([toolUse("toolu_1", "add", {})], { stopReason: "max_tokens" }),
+        (story) => story.responded([text("And so"), toolUse("toolu_1", "add", {})], { stopReason: "model_context_window_exceeded" }),
         (story) => story.responded([toolUse("toolu_1", "add"), toolUse("toolu_1", "add")]),
         (story) => story.responded([], { content: "no JSON" }),
         (story) => story.modelFailed({ retryAfterMs: 500 }),
@@ -179,7 +216,11 @@ function courses(story: Story): readonly Course[] {
         ]
       })
       const done = allDone(session.calls)
-        ? [(story: Story): unknown => story.requested(), (story: Story): unknown => story.requested()]
+        ? [
+            (story: Story): unknown => story.requested(),
+            (story: Story): unknown => story.requested(),
+            (story: Story): unknown => story.requested({ compacts: 0 }),
+          ]
         : []
       const waits: readonly Course[] = allHeld(session.calls)
         ? [(story) => story.idled("requires_action"), (story) => story.idled("requires_action")]

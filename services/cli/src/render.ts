@@ -27,9 +27,11 @@ export function says(event: SessionEvent | ToolEvent): string {
     case "message.received":
       return quote(textOf(event.content))
     case "model.requested":
-      return `turn ${event.turn}${event.attempt > 1 ? `, attempt ${event.attempt}${event.replaces === null ? "" : ", takes over"}` : ""}`
+      return `${(event.compacts ?? null) === null ? "" : "a summary, "}turn ${event.turn}${event.attempt > 1 ? `, attempt ${event.attempt}${event.replaces === null ? "" : ", takes over"}` : ""}`
     case "model.responded":
       return [quote(textOf(event.content)), ...toolUses(event.content)].filter((part) => part !== "").join(" ")
+    case "context.compacted":
+      return `${event.utterances} utterances in a summary: ${quote(textOf(event.content))}`
     case "model.failed":
       return `${event.kind}: ${clean(event.message)}${event.retryable ? `, again in ${event.retryAfterMs} ms` : ""}`
     case "tool-call.refused":

@@ -1,5 +1,5 @@
 import { type SessionEvent, type SessionEventOf, topicNames } from "@reins/events"
-import { bodyVersion, conversationMessages, isStarted, requestBody, type Session, sha256Hex, summarize } from "@reins/session"
+import { bodyVersion, conversationMessages, isStarted, openRequestBody, type Session, sha256Hex, summarize } from "@reins/session"
 import { CliError } from "./fail.ts"
 import { iso, notFound, readerOf, reading } from "./open.ts"
 
@@ -80,7 +80,7 @@ export async function replay(
 
 function rebuilt(session: Session): string {
   if (session.phase !== "awaiting-model") throw new Error("An accepted model.requested leaves the session awaiting the model.")
-  return requestBody(session.agent, session.conversation)
+  return openRequestBody(session)
 }
 
 function checked(event: SessionEventOf<"model.requested">, offset: number, body: string | null): CheckedRequest {

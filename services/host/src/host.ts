@@ -31,7 +31,9 @@ export async function startHost(options: HostOptions): Promise<Host> {
   for (const name of services)
     if (!hostable.includes(name)) throw new RangeError(`There is no service ${name}. There are: ${hostable.join(", ")}.`)
   const simulatedModel =
-    services.includes("llm-invoker") && options.model === undefined && !hasModel(options.config) ? await startSimulatedModel() : null
+    services.includes("llm-invoker") && options.model === undefined && !hasModel(options.config)
+      ? await startSimulatedModel({ contextTokens: options.config.contextTokens })
+      : null
   const config =
     simulatedModel === null ? options.config : { ...options.config, anthropic: { apiKey: "simulated", baseURL: simulatedModel.url } }
   try {

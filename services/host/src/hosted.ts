@@ -14,7 +14,8 @@ export interface Given {
 
 const factories: Readonly<Record<string, (context: ServiceContext, given: Given) => AnyService>> = {
   intake: ({ codec, config }) => intake({ codec, partitions: config.partitions }),
-  "llm-invoker": ({ metrics, config }, given) => llmInvoker({ model: given.model ?? anthropicModel(config.anthropic), metrics }),
+  "llm-invoker": ({ metrics, config }, given) =>
+    llmInvoker({ model: given.model ?? anthropicModel(config.anthropic), metrics, limits: { contextTokens: config.contextTokens } }),
   "tool-router": () => toolRouter(),
   eraser: (context) => eraserOf(context),
   "tool-workers/function": ({ me }) => functionWorker(me),

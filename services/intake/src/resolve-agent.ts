@@ -51,6 +51,7 @@ export function resolveAgent(json: string, declared: Declared): Resolved {
       model: given.model.toWellFormed(),
       system: given.system === undefined ? null : canonicalJson(given.system),
       maxTokens: given.maxTokens,
+      ...(given.contextTokens === undefined ? {} : { contextTokens: given.contextTokens }),
       tools: resolved.tools,
       params: canonicalJson(given.params),
       limits: {

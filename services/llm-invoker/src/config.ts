@@ -16,6 +16,10 @@ export interface InvokerLimits {
   readonly deadlineMs: number
   /** Beyond the deadline, before anyone but the claimant closes the attempt. */
   readonly deadlineMarginMs: number
+  /** The model's window in tokens, where the agent does not say. */
+  readonly contextTokens: number
+  /** The share of the window beyond which a summary is asked for before the next turn. */
+  readonly compactAt: number
   /** Failures after which a turn gives up. */
   readonly failuresMax: number
   /** Attempts of any kind (also takeovers) after which a turn gives up: a request that kills its process must not do so for ever. */
@@ -33,6 +37,8 @@ export interface InvokerLimits {
 export const defaultInvokerLimits: InvokerLimits = {
   deadlineMs: 600_000,
   deadlineMarginMs: 5_000,
+  contextTokens: 200_000,
+  compactAt: 0.8,
   failuresMax: 6,
   attemptsMax: 20,
   concurrency: 512,

@@ -2,7 +2,7 @@ import type { Contract } from "@reins/runtime"
 
 export const contract: Contract = {
   reads: ["sessions"],
-  says: ["model.requested", "model.responded", "model.failed", "model.previewed", "session.idled", "session.parked"],
+  says: ["model.requested", "model.responded", "model.failed", "context.compacted", "model.previewed", "session.idled", "session.parked"],
   buries: [],
   needsDeclarations: false,
 }

@@ -5,7 +5,9 @@ import {
   type AwaitingTools,
   allDone,
   allHeld,
+  asking,
   bodyVersion,
+  continuation,
   conversationWith,
   digestOf,
   type Idle,
@@ -34,6 +36,9 @@ export function decide(view: View, limits: InvokerLimits): readonly Intent<Model
       if (allDone(session.calls)) return [nextTurn(view, session, limits)]
       return allHeld(session.calls) && session.waiting !== "told" ? [idle(session, "requires_action", null)] : []
     case "settling":
+      // What the window cut off goes on in a smaller conversation.
+      if (session.reason === "context_window_exceeded" && mayCompact(session) && limitReached(session, view.now) === null)
+        return [request(view, session, transcriptBudget(session, limits), limits)]
       return [idle(session, session.reason, null)]
     case "awaiting-model":
       return [...whileAsking(view, session, limits), ...act(view)]
@@ -56,19 +61,43 @@ function idle(session: Running, reason: IdleReason, message: string | null): Int
 function nextTurn(view: View, session: Idle | AwaitingTools, limits: InvokerLimits): Intent<ModelCall> {
   const reached = limitReached(session, view.now)
   if (reached !== null) return idle(session, "limit_reached", reached)
+  const window = session.agent.contextTokens ?? limits.contextTokens
+  const full = session.contextTokens >= window * limits.compactAt && mayCompact(session)
+  return request(view, session, full ? 0 : null, limits)
+}
+
+/** Summaries in a row that bring no answer are no progress. */
+const compactionsMax = 2
+
+function mayCompact(session: Known): boolean {
+  return session.conversation !== null && (session.compacted ?? 0) < compactionsMax
+}
+
+/** Characters of the first transcript: about half a window of tokens of English. */
+function transcriptBudget({ agent }: Known, limits: InvokerLimits): number {
+  return Math.max(budgetMin, 2 * (agent.contextTokens ?? limits.contextTokens))
+}
+
+/** A transcript shorter than this says nothing any more. */
+const budgetMin = 2000
+
+/** Asks for the next turn, or (`compacts`) for a summary first. */
+function request(view: View, session: Running, compacts: number | null, limits: InvokerLimits): Intent<ModelCall> {
   const takes = session.queued.length
-  const conversation = conversationWith(session, takes)
+  const conversation = conversationWith(session, compacts === null ? takes : 0)
+  const asked = asking(session.agent, conversation, compacts)
   return say(`request/${session.turns + 1}/1`, {
     type: "model.requested",
     turn: session.turns + 1,
     attempt: 1,
     takes,
+    compacts,
     replaces: null,
     group: view.group,
     instance: view.instance,
-    parameters: requestParameters(session.agent),
+    parameters: requestParameters(asked.agent),
     conversationDigest: digestOf(conversation),
-    bodyHash: requestBodyHash(session.agent, conversation),
+    bodyHash: requestBodyHash(asked.agent, asked.conversation),
     bodyVersion,
     deadlineMs: limits.deadlineMs,
     causedBy: session.response,
@@ -87,10 +116,12 @@ function limitReached(session: Known, now: number): string | null {
 
 function whileAsking(view: View, session: AwaitingModel, limits: InvokerLimits): readonly Intent<ModelCall>[] {
   const { request } = session
+  if (session.compaction?.summary != null) return [compacted(session, session.compaction.summary)]
   if (!readBack(view, session)) return []
   if (request.state.is === "failed") {
     const { kind, message, retryable, notBefore } = request.state
-    if (!retryable) return [idle(session, kind === "request_too_large" ? "context_window_exceeded" : "model_error", message)]
+    if (kind === "request_too_large") return [tooLarge(view, session, message, limits)]
+    if (!retryable) return [idle(session, "model_error", message)]
     if (request.failures >= limits.failuresMax || request.attempt >= limits.attemptsMax)
       return [idle(session, "retries_exhausted", message)]
     if (view.now < notBefore) return [{ do: "wake", at: notBefore }]
@@ -106,25 +137,63 @@ function whileAsking(view: View, session: AwaitingModel, limits: InvokerLimits):
   return [{ do: "wake", at: closesAt + 1 }]
 }
 
+/** What the provider did not take is asked for again as less; where there is no less, a person has to see to it. */
+function tooLarge(view: View, session: AwaitingModel, message: string, limits: InvokerLimits): Intent<ModelCall> {
+  const { compaction, request: failed } = session
+  const reached = limitReached(session, view.now)
+  if (reached !== null) return idle(session, "limit_reached", reached)
+  if (compaction === undefined && mayCompact(session)) return request(view, session, transcriptBudget(session, limits), limits)
+  let budget = compaction?.budget === 0 ? transcriptBudget(session, limits) : Math.floor((compaction?.budget ?? 0) / 2)
+  // Of a conversation that was cut to nothing already there is no less to send.
+  while (budget >= budgetMin && hashOf(session, budget) === failed.bodyHash) budget = Math.floor(budget / 2)
+  if (budget < budgetMin || failed.attempt >= limits.attemptsMax) return idle(session, "context_window_exceeded", message)
+  return again(view, session, null, limits, budget)
+}
+
+function hashOf({ agent, conversation }: Known, budget: number): string {
+  const asked = asking(agent, conversation, budget)
+  return requestBodyHash(asked.agent, asked.conversation)
+}
+
+function compacted(session: AwaitingModel, summary: string): Intent<ModelCall> {
+  return say(`compacted/${session.request.claim}`, {
+    type: "context.compacted",
+    turn: session.turns,
+    claim: session.request.claim,
+    conversationDigest: digestOf(session.conversation),
+    utterances: session.conversation?.length ?? 0,
+    content: continuation(summary),
+    causedBy: session.response,
+  })
+}
+
 /** Durations count from the timestamp that the log gives a record, which nobody knows before the record is read back. */
 function readBack({ settled }: View, { request }: AwaitingModel): boolean {
   return settled.phase === "awaiting-model" && settled.request.claim === request.claim && settled.request.state.is === request.state.is
 }
 
 /** The next attempt at the same request: after a failure, or as a takeover of the open claim that it names. */
-function again(view: View, session: AwaitingModel, replaces: string | null, limits: InvokerLimits): Intent<ModelCall> {
+function again(
+  view: View,
+  session: AwaitingModel,
+  replaces: string | null,
+  limits: InvokerLimits,
+  budget: number | null = session.compaction?.budget ?? null,
+): Intent<ModelCall> {
   const attempt = session.request.attempt + 1
+  const asked = asking(session.agent, session.conversation, budget)
   return say(`request/${session.turns}/${attempt}`, {
     type: "model.requested",
     turn: session.turns,
     attempt,
     takes: 0,
+    compacts: budget,
     replaces,
     group: view.group,
     instance: view.instance,
-    parameters: requestParameters(session.agent),
+    parameters: requestParameters(asked.agent),
     conversationDigest: digestOf(session.conversation),
-    bodyHash: requestBodyHash(session.agent, session.conversation),
+    bodyHash: requestBodyHash(asked.agent, asked.conversation),
     bodyVersion,
     deadlineMs: limits.deadlineMs,
     causedBy: session.request.claim,

@@ -1,5 +1,5 @@
 import type { Draft, Performing } from "@reins/runtime"
-import { requestBody } from "@reins/session"
+import { openRequestBody } from "@reins/session"
 import { defaultInvokerLimits, type InvokerLimits } from "./config.ts"
 import type { ModelCall } from "./decide.ts"
 import type { Model, ModelAnswer, ModelFault } from "./models/model.ts"
@@ -32,8 +32,12 @@ export async function perform(
   const began = clock.monotonic()
   const timeoutMs = Math.max(1, deadlineAt - performing.now())
   performing.abortAfter(timeoutMs)
-  const body = requestBody(session.agent, session.conversation)
-  const previews = performing.preview === undefined ? undefined : new Previews({ session, limits, performing, publish: performing.preview })
+  const body = openRequestBody(session)
+  // A summary is no message to anyone.
+  const previews =
+    performing.preview === undefined || session.compaction !== undefined
+      ? undefined
+      : new Previews({ session, limits, performing, publish: performing.preview })
   const answered = await model.ask({
     body,
     sessionId: session.sessionId,
@@ -70,7 +74,8 @@ export async function perform(
         status,
         message: message.slice(0, 4000),
         retryable,
-        retryAfterMs: kind === "given_up" ? 0 : wait,
+        // What no retry mends is not waited for: what follows it, if anything, is another request.
+        retryAfterMs: kind === "given_up" || !retryable ? 0 : wait,
         requestId,
       },
     },

@@ -4,7 +4,7 @@ import type { SessionEventOf } from "@reins/events"
 import type { Intent } from "@reins/runtime"
 import { type Sight, saidIn, viewOf } from "@reins/runtime/testing"
 import { digestOf, holdOf, requestBodyHash, type Session, sha256Hex } from "@reins/session"
-import { agent, fact, given, type Story, text, tool, toolUse } from "@reins/session/testing"
+import { agent, fact, given, Story, text, tool, toolUse } from "@reins/session/testing"
 import { defaultInvokerLimits } from "../src/config.ts"
 import { decide, giveUp, type ModelCall } from "../src/decide.ts"
 
@@ -396,6 +396,125 @@ describe("asking", () => {
   })
 })
 
+describe("a conversation that nears the window", () => {
+  const tooLarge = { kind: "request_too_large", retryable: false, message: "prompt is too long" } as const
+  const usage = (tokens: number) => ({ inputTokens: 10, outputTokens: 10, cacheReadTokens: tokens - 20, cacheWriteTokens: 0 })
+  const used = (tokens: number, story: Story): Story =>
+    asked(story)
+      .responded([text("Hello.")], { usage: usage(tokens) })
+      .idled()
+      .message("More.")
+
+  /** The decision fits the story, as the fold sees it. */
+  function fits(intents: readonly Intent<ModelCall>[], story: Story): void {
+    story.tell({ ...story.draft((s) => s.rejected()), ...saidIn(intents)[0] } as never)
+    assert.equal(story.verdict, "accepted")
+  }
+
+  it("is summarised before the next turn once four fifths of it are used, not before", () => {
+    given((story) => used(159_999, story))
+      .when(invoker())
+      .then(says({ type: "model.requested", takes: 1, compacts: null }))
+    given((story) => used(160_000, story))
+      .when(invoker())
+      .then((intents, story) => {
+        says({ type: "model.requested", turn: 2, attempt: 1, takes: 1, compacts: 0 })(intents)
+        fits(intents, story)
+      })
+  })
+
+  it("has the window that its agent says", () => {
+    given((story) =>
+      story
+        .started({ ...agent([add]), contextTokens: 1000 })
+        .requested()
+        .responded([toolUse("a", "add")], { usage: usage(800) })
+        .dispatched("a")
+        .completed("a"),
+    )
+      .when(invoker())
+      .then(says({ type: "model.requested", takes: 0, compacts: 0 }))
+  })
+
+  it("goes on with the summary that the model gave", () => {
+    given((story) =>
+      used(160_000, story)
+        .requested({ compacts: 0 })
+        .responded([text("They greeted.")]),
+    )
+      .when(invoker())
+      .then((intents, story) => {
+        says({ type: "context.compacted", turn: 2, utterances: 2 })(intents)
+        fits(intents, story)
+        says({ type: "model.requested", turn: 3, takes: 0, compacts: null })(invoker()(story))
+      })
+  })
+
+  it("is summarised from a transcript where a request did not fit, or its answer", () => {
+    given((story) => asked(story).modelFailed(tooLarge))
+      .when(invoker())
+      .then((intents, story) => {
+        says({ type: "model.requested", turn: 2, attempt: 1, takes: 0, compacts: 400_000, replaces: null })(intents)
+        fits(intents, story)
+      })
+    given((story) => asked(story).responded([text("And so")], { stopReason: "model_context_window_exceeded" }))
+      .when(invoker())
+      .then((intents, story) => {
+        says({ type: "model.requested", turn: 2, compacts: 400_000 })(intents)
+        fits(intents, story)
+      })
+  })
+
+  it("is cut to half where that does not fit either, until nothing is left to cut", () => {
+    const long = JSON.stringify([text("So much is to be said. ".repeat(40_000))])
+    const story = used(160_000, new Story())
+      .requested({ compacts: null })
+      .responded([], { content: long, usage: usage(160_000) })
+      .idled()
+      .message("More.")
+      .requested({ compacts: 0 })
+    const budgets: unknown[] = []
+    for (;;) {
+      story.modelFailed(tooLarge)
+      const intents = decide(viewOf(story, {}), { ...limits, attemptsMax: 20 })
+      const [said] = saidIn(intents) as readonly { readonly type: string; readonly reason?: string; readonly compacts?: number }[]
+      budgets.push(said?.compacts ?? said?.reason)
+      if (said?.type !== "model.requested") break
+      fits(intents, story)
+    }
+    assert.deepEqual(budgets, [400_000, 200_000, 100_000, 50_000, 25_000, 12_500, 6250, 3125, "context_window_exceeded"])
+  })
+
+  it("that is short is not sent again and again in the same bytes", () => {
+    given((story) => used(160_000, story).requested({ compacts: 400_000 }).modelFailed(tooLarge))
+      .when(invoker())
+      .then(says({ type: "session.idled", reason: "context_window_exceeded" }))
+  })
+
+  it("is given up where two summaries in a row brought no answer", () => {
+    given((story) => {
+      asked(story)
+      for (let n = 0; n < 2; n++)
+        story
+          .modelFailed(tooLarge)
+          .requested({ compacts: 2000 })
+          .responded([text("S.")])
+          .compacted()
+          .requested()
+      story.modelFailed(tooLarge)
+    })
+      .when(invoker())
+      .then(says({ type: "session.idled", reason: "context_window_exceeded", message: "prompt is too long" }))
+  })
+
+  it("is not summarised where a limit of the session ends it anyway", () => {
+    const short = { ...agent([add]), limits: { ...agent([add]).limits, turns: 1 } }
+    given((story) => story.started(short).requested().modelFailed(tooLarge))
+      .when(invoker())
+      .then(says({ type: "session.idled", reason: "limit_reached" }))
+  })
+})
+
 describe("a failed attempt", () => {
   it("is tried again after its time, not before", () => {
     given(failed)
@@ -424,9 +543,6 @@ describe("a failed attempt", () => {
     given((story) => asked(story).modelFailed({ kind: "authentication_error", retryable: false, message: "invalid x-api-key" }))
       .when(invoker())
       .then(says({ type: "session.idled", reason: "model_error", message: "invalid x-api-key" }))
-    given((story) => asked(story).modelFailed({ kind: "request_too_large", retryable: false }))
-      .when(invoker())
-      .then(says({ type: "session.idled", reason: "context_window_exceeded" }))
   })
 
   it("is the last after so many failures, or attempts of any kind", () => {

@@ -1,5 +1,7 @@
 import assert from "node:assert/strict"
 import { createHash } from "node:crypto"
+import { createServer } from "node:http"
+import type { AddressInfo } from "node:net"
 import { describe, it } from "node:test"
 import type { Clock, Performing } from "@reins/runtime"
 import type { AwaitingModel } from "@reins/session"
@@ -127,6 +129,28 @@ describe("a model call", () => {
     assert.equal(story.verdict, "accepted")
   })
 
+  it("for a summary sends the bytes that were recorded for it, and is shown to nobody while it is written", async () => {
+    const story = new Story()
+      .started()
+      .requested()
+      .responded([text("Hello.")])
+      .idled()
+      .message("More.")
+      .requested({ compacts: 0 })
+    assert.ok(story.session.phase === "awaiting-model")
+    const model = scripted(answer)
+    await perform(
+      { session: story.session },
+      performing({ preview: () => assert.fail("previewed") }),
+      model,
+      () => {},
+      () => 0,
+    )
+    const { body, onDelta } = model.asked[0] as ModelRequest
+    assert.equal(createHash("sha256").update(body).digest("hex"), story.session.request.bodyHash)
+    assert.equal(onDelta, undefined)
+  })
+
   it("that fails says of what kind, and waits with full jitter: from nothing to twice as long after each failure, capped", async () => {
     for (const failures of [0, 1, 3]) {
       const longest = 500 * 2 ** failures
@@ -220,6 +244,29 @@ describe("what a provider asks to wait", () => {
 })
 
 describe("the Anthropic model", () => {
+  it("knows a request that is too long for the window by its words, since the API has no type for it", async () => {
+    const bodies = [
+      [400, "invalid_request_error", "prompt is too long: 215300 tokens > 200000 maximum", "request_too_large"],
+      [400, "invalid_request_error", "input length and `max_tokens` exceed context limit: 190000 + 20000 > 200000", "request_too_large"],
+      [413, "request_too_large", "Request exceeds the maximum size", "request_too_large"],
+      [400, "invalid_request_error", "messages: at least one message is required", "invalid_request_error"],
+    ] as const
+    for (const [status, type, message, kind] of bodies) {
+      const server = createServer((_, response) => {
+        response.writeHead(status, { "content-type": "application/json" })
+        response.end(JSON.stringify({ type: "error", error: { type, message } }))
+      })
+      await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve))
+      const { port } = server.address() as AddressInfo
+      const model = anthropicModel({ apiKey: "test", baseURL: `http://127.0.0.1:${port}` })
+      const body = '{"model":"m","messages":[],"max_tokens":1}'
+      const outcome = await model.ask({ body, sessionId: "s", signal: new AbortController().signal, timeoutMs: 5000 })
+      server.close()
+      assert.ok("fault" in outcome)
+      assert.deepEqual([outcome.fault.kind, outcome.fault.retryable], [kind, false], message)
+    }
+  })
+
   it("turns a connection that is refused into a fact that a retry may mend", async () => {
     const model = anthropicModel({ apiKey: "test", baseURL: "http://127.0.0.1:1" })
     const outcome = await model.ask({

@@ -24,6 +24,8 @@ const shape = {
   /** On Kafka: a local folder in which processes of this machine learn that another one is gone. `off`: none. Default: the system's temporary folder. */
   REINS_STATE: z.string().min(1).optional(),
   REINS_MODEL: z.string().min(1).default("claude-sonnet-5-5"),
+  /** The model's window in tokens: a conversation that has used four fifths of it is summarised before it goes on. */
+  REINS_CONTEXT_TOKENS: z.coerce.number().int().min(1000).default(200_000),
   REINS_HOST: z.string().min(1).default("127.0.0.1"),
   REINS_PORT: port.default(0),
   REINS_LOG_LEVEL: z.enum(["trace", "debug", "info", "warn", "error", "fatal", "silent"]).default("info"),
@@ -64,6 +66,8 @@ export interface Config {
   /** Where processes of this machine learn that another one is gone, so that its session need not time out (`REINS_STATE`); null: nowhere. */
   readonly stateDir: string | null
   readonly model: string
+  /** The model's window in tokens (`REINS_CONTEXT_TOKENS`). */
+  readonly contextTokens: number
   readonly anthropic: { readonly apiKey?: string; readonly authToken?: string; readonly baseURL?: string }
   readonly host: string
   /** 0: any free port. */
@@ -163,6 +167,7 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
     drainMs: env.REINS_DRAIN_MS,
     apiAuth: env.REINS_API_AUTH ?? null,
     previews: env.REINS_PREVIEWS === "on",
+    contextTokens: env.REINS_CONTEXT_TOKENS,
     sessionRetentionDays: env.REINS_SESSION_RETENTION_DAYS ?? null,
     warnings,
   }

@@ -1,4 +1,5 @@
 import { blocksOf, isText, isToolResult, isToolUse, type MessagesRequest, textOf } from "./messages.ts"
+import { withoutSummary } from "./summary.ts"
 
 /** A call that was made, with what came back. */
 export interface MadeCall {
@@ -54,7 +55,7 @@ export function chainOf({ messages }: MessagesRequest): Chain {
     if (i < promptAt) earlier.push(...made)
     else if (made.length > 0) turns.push(made)
   }
-  return { prompt: texts.join("\n"), turns, earlier, unspoken }
+  return { prompt: withoutSummary(texts.join("\n")), turns, earlier, unspoken }
 }
 
 /** The same call has the same key, whatever the order of its arguments. */

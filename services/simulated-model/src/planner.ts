@@ -4,6 +4,7 @@ import { type Chain, callKey, chainOf, type MadeCall } from "./chain.ts"
 import { directivesOf, type Speech, type WantedCall } from "./directive.ts"
 import type { MessagesRequest, Tool } from "./messages.ts"
 import type { Said, SaidBlock } from "./script.ts"
+import { asksForSummary, isSummaryAlone, summarize } from "./summary.ts"
 import { stems, type Token, tokensOf } from "./tokens.ts"
 import { type Fit, fitsOf, isActing, isConditional } from "./tool-fit.ts"
 
@@ -29,6 +30,8 @@ const quotedResultsMax = 20
 export function plan(request: MessagesRequest): Said {
   const chain = chainOf(request)
   const tools = request.tool_choice?.type === "none" ? [] : (request.tools ?? []).filter((tool) => tool.input_schema !== undefined)
+  if (isSummaryAlone(request)) return answer(request, `${label} I go on from the summary: nothing in it is left to do.`)
+  if (asksForSummary(chain.prompt)) return answer(request, `${label} ${summarize(request)}`)
   const directives = directivesOf(chain.prompt, tools)
   if (directives !== null) {
     if ("unreadable" in directives) return answer(request, `${label} I cannot read the directive: ${directives.unreadable}.`)

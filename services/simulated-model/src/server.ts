@@ -19,6 +19,8 @@ export interface SimulatedModelOptions {
   readonly latencyMs?: number
   /** How many calls are remembered, the newest; a long-lived model must not keep every body for ever, and may well keep none. Default: 1000. */
   readonly callsMax?: number
+  /** The window in tokens (four bytes each, as usage counts them): a longer request is refused as the API would, 400. Default: endless. */
+  readonly contextTokens?: number
   /** Where given, a request without this key is refused as the API would: 401. */
   readonly apiKey?: string
 }
@@ -67,6 +69,7 @@ type Mutable<T> = { -readonly [K in keyof T]: T[K] }
 export async function startSimulatedModel(options: SimulatedModelOptions = {}): Promise<SimulatedModel> {
   const host = options.host ?? "127.0.0.1"
   const callsMax = options.callsMax ?? 1000
+  const window = options.contextTokens ?? Number.POSITIVE_INFINITY
   const stopping = new AbortController()
   const calls: Mutable<RecordedCall>[] = []
   const waiting = new Set<{ n: number; resolve: (call: RecordedCall) => void; reject: (error: Error) => void }>()
@@ -141,6 +144,8 @@ export async function startSimulatedModel(options: SimulatedModelOptions = {}): 
     try {
       if (request.headers["anthropic-version"] === undefined) throw new BadRequest("anthropic-version: header is required")
       checked = checkRequest(body)
+      const tokens = Math.ceil(Buffer.byteLength(body) / 4)
+      if (tokens > window) throw new BadRequest(`prompt is too long: ${tokens} tokens > ${window} maximum`)
     } catch (error) {
       if (!(error instanceof BadRequest)) throw error
       return refuse("refused", { error: 400, type: "invalid_request_error", message: error.message })

@@ -310,3 +310,24 @@ test("a very long prompt costs no more than its beginning", () => {
     [1, 0, 0, 0],
   )
 })
+
+test("a conversation is summarised when that is asked for, and what follows a summary is the prompt", () => {
+  const planOf = (...messages: readonly Message[]): ReturnType<typeof plan> =>
+    plan({ model: "m", max_tokens: 1000, tools: [echo], messages })
+  const ask = "Write the summary that will stand in place of everything above."
+  const asked = planOf(
+    { role: "user", content: `[[call echo {"text":"a"}]]` },
+    { role: "assistant", content: "Done." },
+    { role: "user", content: ask },
+  )
+  const summary = JSON.stringify(asked.content)
+  assert.match(summary, /\[simulated\] Asked: /)
+  assert.ok(!summary.includes("[["), "an order that is quoted is no order")
+  const before = "It was summarised. <summary>Asked: 17 * 23?</summary>"
+  assert.equal(planOf({ role: "user", content: before }).stopReason, "end_turn")
+  const next = planOf({ role: "user", content: `${before}\n[[call echo {"text":"b"}]]` })
+  assert.deepEqual(
+    next.content.map((block) => block.type),
+    ["tool_use"],
+  )
+})

@@ -221,6 +221,21 @@ suite("the simulated model over its socket", () => {
     })
   }
 
+  test("a request that is longer than its window is refused in the API's words", async () => {
+    const small = await startSimulatedModel({ contextTokens: 200 })
+    try {
+      const own = new Anthropic({ apiKey: "none", baseURL: small.url, maxRetries: 0 })
+      await own.messages.stream(request("Hello")).finalMessage()
+      await assert.rejects(own.messages.stream(request("Hello. ".repeat(200))).finalMessage(), (error: unknown) => {
+        assert.ok(error instanceof BadRequestError)
+        assert.match(error.message, /prompt is too long: \d+ tokens > 200 maximum/)
+        return true
+      })
+    } finally {
+      await small.stop()
+    }
+  })
+
   test("a script answers in order, and may leave the rest to the planner", async () => {
     model.script = inOrder(
       [fails("overloaded_error"), calls({ name: "add", input: { numbers: [1] }, id: "toolu_mine" }), ({ n }) => says(`call ${n}`)],

@@ -144,7 +144,7 @@ function apiFault(error: APIError, requestId: string | null): ModelFault {
   if (said === "false") retryable = false
   return {
     fault: {
-      kind: status === 413 ? "request_too_large" : kind,
+      kind: status === 413 || isTooLong(status, body?.error?.message) ? "request_too_large" : kind,
       status,
       message: body?.error?.message ?? error.message,
       retryable,
@@ -152,6 +152,11 @@ function apiFault(error: APIError, requestId: string | null): ModelFault {
       requestId: error.requestID ?? requestId,
     },
   }
+}
+
+/** "prompt is too long: 215300 tokens > 200000 maximum", "input length and `max_tokens` exceed context limit: …": the API has no type for it. */
+function isTooLong(status: number | null, message: string | undefined): boolean {
+  return status === 400 && /prompt is too long|exceeds? (the )?context (limit|window)/i.test(message ?? "")
 }
 
 /**
