@@ -258,6 +258,55 @@ export const mutants: readonly Mutant[] = [
     ],
   },
   {
+    name: "unsure-begins",
+    wrong: "An instance whose membership is not sure decides and begins as any other (rule 7).",
+    patches: [
+      { folder: "services/runtime/src", find: "if (this.#following?.alive() !== true) {", replace: "if (this.#following === undefined) {" },
+      {
+        folder: "services/runtime/src",
+        find: "if (this.#following?.alive() === true) {\n              await",
+        replace: "if (this.#following !== undefined) {\n              await",
+      },
+    ],
+    shownBy: ["zombie", "slow-topic"],
+  },
+  {
+    name: "unsure-begins-what-waited",
+    wrong: "What has waited for a free place begins though membership is not sure any more (rule 7).",
+    patches: [
+      {
+        folder: "services/runtime/src",
+        find: "if (this.#following?.alive() === true) {\n              await",
+        replace: "if (this.#following !== undefined) {\n              await",
+      },
+    ],
+    shownBy: ["zombie", "model-slow", "tool-slow"],
+  },
+  {
+    name: "waiting-begins-after-loss",
+    wrong: "What waits for a free place begins though its partition was lost meanwhile (rule 7).",
+    patches: [
+      {
+        folder: "services/runtime/src",
+        find: "for (const performers of this.#performers.values()) performers.dropWaiting(partition)",
+        replace: "",
+      },
+    ],
+    shownBy: ["join", "zombie", "model-slow", "tool-slow"],
+  },
+  {
+    name: "unbegun-claims-kept",
+    wrong: "Claims that were not begun are not given up when their partition is lost (rule 7).",
+    patches: [
+      {
+        folder: "services/runtime/src",
+        find: "    this.#giveUp(owned)\n    for (const performers",
+        replace: "    for (const performers",
+      },
+    ],
+    shownBy: ["join", "zombie", "model-slow", "tool-slow"],
+  },
+  {
     name: "loop-waits-for-effects",
     wrong: "The loop takes nothing more from the log before the effects that it has begun are over (rule 8).",
     patches: [

@@ -29,6 +29,8 @@ export interface Network {
   /** Tells the oracle what the log took, at the moment at which it stands. */
   landed(batches: Batches, outcomes: readonly WriteOutcome[]): void
   committed(group: string, commits: readonly Commit[]): void
+  /** A member of a group learns that it owns a partition no more. */
+  lost(instance: string, partition: number): void
   /** How much longer this topic takes to reach readers now. */
   extraDelayMs(topic: string): number
   hidden(instance: string): boolean
@@ -84,12 +86,19 @@ export class NetworkedLog implements Log {
   readonly #network: Network
   readonly #log: MemoryLog
   readonly #life: Life
+  /** The following that makes this process a member of its group. */
+  #membership: Following | undefined
 
   constructor(network: Network, log: MemoryLog, life: Life) {
     this.absenceGraceMs = network.absenceGraceMs
     this.#network = network
     this.#log = log
     this.#life = life
+  }
+
+  /** Whether this process is a member of its group at this moment, has been told its share since it joined, and this partition is of it. */
+  owns(partition: number): boolean {
+    return this.#membership?.alive() === true && this.#membership.partitions().includes(partition)
   }
 
   append(append: Append): Promise<Placed> {
@@ -113,6 +122,7 @@ export class NetworkedLog implements Log {
       },
       lost: (partition) => {
         turn(partition)
+        if (options.group !== undefined) this.#network.lost(this.#life.instance, partition)
         options.lost?.(partition)
       },
       records: async (topic, partition, records) => {
@@ -128,6 +138,7 @@ export class NetworkedLog implements Log {
       },
     })
     const { group } = options
+    if (group !== undefined) this.#membership = following
     const committed = (commits: readonly Commit[]): void => {
       if (group !== undefined) this.#network.committed(group, commits)
     }

@@ -121,6 +121,16 @@ interface CallStory {
   closing: Fact
 }
 
+interface OpenClaim {
+  readonly sessionId: string
+  readonly instance: string
+  readonly eventId: string
+  /** Something was begun on it. */
+  begun: boolean
+  /** When its instance, which had read it back and begun nothing on it, lost its partition. */
+  lostAt: number | null
+}
+
 const once = new Set(["queryable", "unsafe"])
 const claiming = new Set(["keyed", "queryable", "unsafe"])
 
@@ -186,18 +196,29 @@ export class Oracle {
   readonly #poison: Poison[] = []
 
   readonly #isSteady: (instance: string) => boolean
+  readonly #owns: (instance: string, sessionId: string) => boolean
   readonly #now: () => number
   readonly #startedAt = new Map<string, number>()
   readonly #diedAt = new Map<string, number>()
   /** Open claims on model calls and tool calls, and whose they are. */
-  readonly #openClaims = new Map<string, string>()
+  readonly #openClaims = new Map<string, OpenClaim>()
   readonly #everParked = new Set<string>()
   #peaceAt = Number.POSITIVE_INFINITY
   #recoveryMs = Number.POSITIVE_INFINITY
 
-  /** `isSteady`: whether an instance has lived, and been seen to live by its group, for longer than any grace time. */
-  constructor(codec: Codec, prefix: string, isSteady: (instance: string) => boolean, now: () => number) {
+  /**
+   * `isSteady`: whether an instance has lived, and been seen to live by its group, for longer than any grace time. `owns`: whether an
+   * instance is a member of its group now, as the log has it, and owns the partition of a session.
+   */
+  constructor(
+    codec: Codec,
+    prefix: string,
+    isSteady: (instance: string) => boolean,
+    owns: (instance: string, sessionId: string) => boolean,
+    now: () => number,
+  ) {
     this.#now = now
+    this.#owns = owns
     this.#codec = codec
     this.#isSteady = isSteady
     this.#topics = topicNames(prefix)
@@ -294,8 +315,8 @@ export class Oracle {
     if (verdict !== "accepted") return verdict
     if (session.phase === "parked") this.#everParked.add(fact.sessionId)
     if (session.phase !== "asking" || fact.type === "model.requested" || fact.type === "model.failed")
-      this.#claimCloses(`model/${fact.sessionId}`, fact.sessionId)
-    if (fact.type === "model.requested") this.#openClaims.set(`model/${fact.sessionId}`, fact.instance)
+      this.#claimCloses(`model/${fact.sessionId}`)
+    if (fact.type === "model.requested") this.#claimOpens(`model/${fact.sessionId}`, fact)
     this.#closing(record, fact, underWay)
     switch (fact.type) {
       case "approval.given":
@@ -496,10 +517,9 @@ export class Oracle {
       if (verdict === "accepted") this.#toolDispatches.set(attempt, fact.eventId)
     }
     if (verdict !== "accepted") return verdict
-    if (["tool-call.claimed", "tool-call.finished", "tool-call.cancelled"].includes(fact.type))
-      this.#claimCloses(`call/${attempt}`, fact.sessionId)
+    if (["tool-call.claimed", "tool-call.finished", "tool-call.cancelled"].includes(fact.type)) this.#claimCloses(`call/${attempt}`)
     if (fact.type === "tool-call.claimed") {
-      this.#openClaims.set(`call/${attempt}`, fact.instance)
+      this.#claimOpens(`call/${attempt}`, fact)
       const claims = this.#claims.get(attempt) ?? []
       const from = claims.find((claim) => claim.eventId === fact.replaces)?.instance
       if (from !== undefined && this.#isSteady(from)) this.#violated("I11", `${fact.eventId} takes a call over from ${from}, which lives`)
@@ -523,15 +543,38 @@ export class Oracle {
     this.#recoveryMs = recoveryMs
   }
 
-  /** I29: what a dead process had claimed does not wait longer than its membership and the grace time. */
-  #claimCloses(claim: string, sessionId: string): void {
-    const instance = this.#openClaims.get(claim)
-    if (instance === undefined) return
-    this.#openClaims.delete(claim)
+  /** It loses a partition: what it has claimed there, read back and not begun it has to give up. */
+  lost(instance: string, isThere: (sessionId: string) => boolean): void {
+    for (const claim of this.#openClaims.values())
+      if (claim.instance === instance && !claim.begun && isThere(claim.sessionId) && this.#hasSeen(instance, claim.eventId))
+        claim.lostAt = this.#now()
+  }
+
+  #claimOpens(claim: string, { sessionId, instance, eventId }: Fact): void {
+    this.#openClaims.set(claim, { sessionId, instance, eventId, begun: false, lostAt: null })
+  }
+
+  /**
+   * I29: what a dead process had claimed does not wait longer than its membership and the grace time; nor does what one that lives had
+   * claimed and not begun when it lost the partition.
+   */
+  #claimCloses(id: string): void {
+    const claim = this.#openClaims.get(id)
+    if (claim === undefined) return
+    this.#openClaims.delete(id)
+    const { instance, sessionId, lostAt } = claim
     const diedAt = this.#diedAt.get(instance)
-    if (diedAt === undefined || this.#everParked.has(sessionId)) return
-    const waitedMs = this.#now() - Math.max(diedAt, this.#peaceAt)
-    if (waitedMs > this.#recoveryMs) this.#violated("I29", `${claim} waited ${Math.round(waitedMs)} ms for ${instance}, which is dead`)
+    if ((diedAt === undefined && lostAt === null) || this.#everParked.has(sessionId)) return
+    const waitedMs = this.#now() - Math.max(diedAt ?? 0, lostAt ?? 0, this.#peaceAt)
+    if (waitedMs <= this.#recoveryMs) return
+    const whose = diedAt === undefined ? "which had lost it before it began" : "which is dead"
+    this.#violated("I29", `${id} waited ${Math.round(waitedMs)} ms for ${instance}, ${whose}`)
+  }
+
+  /** I11 as design rule 7 has it: only a member of the group begins something, and only where it owns the partition. */
+  #begins(instance: string, sessionId: string, what: string): void {
+    if (!this.#owns(instance, sessionId))
+      this.#violated("I11", `${instance} begins ${what} and is expelled from its group, or has lost the partition`)
   }
 
   started(instance: string): void {
@@ -567,6 +610,9 @@ export class Oracle {
 
   asked(call: ModelCall): void {
     this.counted.modelCalls++
+    const claim = this.#openClaims.get(`model/${call.sessionId}`)
+    if (claim?.instance === call.instance) claim.begun = true
+    this.#begins(call.instance, call.sessionId, `a model call about ${call.sessionId}`)
     this.tell?.(`MODEL asked about ${call.sessionId} by ${call.instance}`)
     const body: unknown = JSON.parse(call.body)
     this.#resultsInOrder(call, body)
@@ -632,6 +678,9 @@ export class Oracle {
     const attempt = `${run.sessionId}/${run.toolUseId}/${run.attempt}`
     this.tell?.(`RUN ${run.tool} (${run.class}) ${attempt} by ${run.instance}`)
     if (!kit) return
+    const claim = this.#openClaims.get(`call/${attempt}`)
+    if (claim?.instance === run.instance) claim.begun = true
+    this.#begins(run.instance, run.sessionId, attempt)
     const finished = this.#finished.get(attempt)
     // What stands when a process starts it reads before it decides anything (rule 2).
     const stood = finished !== undefined && finished.at < (this.#startedAt.get(run.instance) ?? 0)
@@ -644,6 +693,11 @@ export class Oracle {
         this.#violated("I6", `${run.instance} runs ${attempt} before it has read its claim back`)
     } else if (!this.#hasSeen(run.instance, this.#toolDispatches.get(attempt)))
       this.#violated("I6", `${run.instance} runs ${attempt} before it has read the dispatch`)
+  }
+
+  /** What is asked about a call that may have happened is begun too. */
+  questioned(key: string, instance: string): void {
+    for (const [id, claim] of this.#openClaims) if (claim.instance === instance && id.startsWith(`call/${key}/`)) claim.begun = true
   }
 
   happened(effect: Effect): void {

@@ -148,6 +148,8 @@ class World implements Network {
   readonly #slots: Slot[] = []
   readonly #partitions: number
   readonly #modelDeadlineMs: number
+  /** How many effects of one service a process has under way at most, so that others wait for a place; null: as many as the product lets it. */
+  readonly #places: number | null
   /** How long the faults last. */
   readonly #troubleMs: number
   readonly #slow = new Map<string, { untilMs: number; delayMs: number }>()
@@ -174,12 +176,14 @@ class World implements Network {
     // A member that lives may be off the list for less than the grace time.
     this.absenceGraceMs = draw.pick([0, 3000, 6000])
     this.#modelDeadlineMs = draw.pick([12_000, 45_000])
+    this.#places = draw.pick([null, null, 1, 2])
     // Most worlds are dense; some are long enough for deadlines and their margins to pass between the messages.
     this.#troubleMs = draw.chance(0.85) ? draw.int(6000, 25_000) : draw.int(90_000, 200_000)
     this.#oracle = new Oracle(
       equipment.codec,
       prefix,
       (instance) => this.#isSteady(instance),
+      (instance, sessionId) => this.#owns(instance, sessionId),
       () => this.time.now,
     )
     if (options.tell !== undefined) {
@@ -198,6 +202,7 @@ class World implements Network {
     this.#tools = new Tools({
       ...forked("tools"),
       began: (job, kit) => oracle.began(job, kit),
+      questioned: (key, life) => oracle.questioned(key, life.instance),
       orphaned: (life) => {
         this.time.after(deaths.int(1, 40), () => {
           const orphan = this.#slots.find(({ running }) => running?.life === life)?.running
@@ -287,6 +292,15 @@ class World implements Network {
     return isHidden
   }
 
+  lost(instance: string, partition: number): void {
+    this.#oracle.lost(instance, (sessionId) => partitionOf(sessionId, this.#partitions) === partition)
+  }
+
+  #owns(instance: string, sessionId: string): boolean {
+    const running = this.#slots.find((slot) => slot.running?.life.instance === instance)?.running
+    return running?.log.owns(partitionOf(sessionId, this.#partitions)) === true
+  }
+
   #isSteady(instance: string): boolean {
     const lives = this.#slots.some(({ running }) => running?.life.instance === instance && running.life.running && !running.leaving)
     return lives && this.time.now - (this.#unsteadyAt.get(instance) ?? 0) > steadyMs
@@ -364,6 +378,7 @@ class World implements Network {
       if (perform === undefined) return service
       return {
         ...service,
+        ...(this.#places === null ? {} : { concurrency: this.#places }),
         perform: async (work, performing) => {
           running.effects++
           try {
@@ -474,7 +489,10 @@ class World implements Network {
     // Whether a process hears first that it was expelled, or its own events, is chance.
     if (this.random.chance(0.5)) {
       life.resume()
-      client.resume()
+      // Until it hears from its group it goes on with what it had in hand.
+      this.time.after(this.faults.over ? 0 : this.random.int(0, 100), () => {
+        if (life.running) client.resume()
+      })
     } else {
       client.resume()
       life.resume()
