@@ -40,8 +40,8 @@ import type { Effect } from "./tools.ts"
  * - B14 The content that a client gives becomes the result of the call it was given for, exactly, if that call waited for a client, and at
  *   most once.
  * - B15 After `session.ended`, `session.archived` or `session.deleted` nothing is accepted that begins or answers anything.
- * - B16 A session for which anything is under way outside is neither archived nor deleted. (It may be before `session.idled` stands: who
- *   asked was answered on one that was on its way and got lost. Nothing is under way then.)
+ * - B16 A session for which anything is under way outside is neither archived nor deleted. (It may be before `session.idled` stands, or
+ *   what came of its last call: who asked was answered on one that was on its way and got lost. Nothing is under way then.)
  */
 export type Invariant = `I${number}` | "P3" | "B14" | "B15" | "B16"
 
@@ -92,6 +92,7 @@ interface Request {
   readonly instance: string
   readonly bodyHash: string
   readonly body: unknown
+  readonly deadlineAt: number
   calls: number
   /** What the provider asked for at least. */
   retryAfterMs: number
@@ -192,6 +193,8 @@ export class Oracle {
   /** Accepted claims on `tools.*`: call/attempt → instances. */
   readonly #claims = new Map<string, { readonly instance: string; readonly eventId: string }[]>()
   readonly #finished = new Map<string, { readonly eventId: string; readonly at: number }>()
+  /** Attempts that are finished or cancelled on `tools.*`. */
+  readonly #over = new Set<string>()
   readonly #toolDispatches = new Map<string, string>()
   readonly #poison: Poison[] = []
 
@@ -299,8 +302,7 @@ export class Oracle {
     const waitedFor =
       callBefore !== undefined && session.phase === "tools" && callBefore.attempt === 0 ? waitsFor(session, callBefore) : null
     const { outputTokens, phase } = session
-    const underWay =
-      phase === "asking" ? session.request?.failed === false : phase === "tools" && session.calls.some(({ is }) => is === "open")
+    const underWay = this.#isUnderWay(fact.sessionId, session, record.timestamp)
     const verdict = partition.apply(fact, record.timestamp)
     if (fact.commandId !== undefined) {
       const answer = this.#answers.get(fact.commandId) ?? { accepted: 0, offset: record.offset }
@@ -358,6 +360,7 @@ export class Oracle {
           instance: fact.instance,
           bodyHash: fact.bodyHash,
           body: bodyOf(session.agent, session.blocks),
+          deadlineAt: record.timestamp + fact.deadlineMs,
           calls: 0,
           retryAfterMs: 0,
         })
@@ -493,6 +496,15 @@ export class Oracle {
     }
   }
 
+  /** Whether an answer from outside may still come: nobody waits beyond a deadline, nor for what has been said where the worker says it. */
+  #isUnderWay(sessionId: string, { phase, request, calls }: RefSession, now: number): boolean {
+    if (phase === "asking") return request?.failed === false && now <= (this.#requests.get(request.claim)?.deadlineAt ?? 0)
+    return (
+      phase === "tools" &&
+      calls.some(({ id, is, attempt, deadlineAt }) => is === "open" && now <= deadlineAt && !this.#over.has(`${sessionId}/${id}/${attempt}`))
+    )
+  }
+
   /** B15 and B16: where a session was closed for good, and that nothing was under way for it. */
   #closing({ partition, offset }: LogRecord, { type, sessionId, eventId }: Fact, underWay: boolean): void {
     if (type !== "session.ended" && type !== "session.archived" && type !== "session.deleted") return
@@ -527,6 +539,7 @@ export class Oracle {
       this.#claims.set(attempt, claims)
       if (fact.replaces !== null) this.counted.takeovers++
     }
+    if (fact.type === "tool-call.finished" || fact.type === "tool-call.cancelled") this.#over.add(attempt)
     if (fact.type === "tool-call.finished") this.#finished.set(attempt, { eventId: fact.eventId, at: this.#now() })
     return verdict
   }
