@@ -1,15 +1,16 @@
-import type {
-  Append,
-  Bounds,
-  Commit,
-  Following,
-  FollowOptions,
-  Log,
-  LogRecord,
-  Placed,
-  TopicDescription,
-  TopicSettings,
-  WriteOutcome,
+import {
+  type Append,
+  type Bounds,
+  type Commit,
+  type Following,
+  type FollowOptions,
+  type Log,
+  type LogRecord,
+  LogUnavailableError,
+  type Placed,
+  type TopicDescription,
+  type TopicSettings,
+  type WriteOutcome,
 } from "@reins/log"
 import type { Carry, MemoryBroker, MemoryLog } from "@reins/log/memory"
 import type { Faults } from "./faults.ts"
@@ -184,11 +185,31 @@ export class NetworkedLog implements Log {
   }
 
   replay(topic: string, partition: number, from: number, to?: number): AsyncIterable<readonly LogRecord[]> {
-    return this.#log.replay(topic, partition, from, to)
+    return this.#fetched(topic, this.#log.replay(topic, partition, from, to))
   }
 
-  bounds(topic: string): Promise<readonly Bounds[]> {
+  /** In pieces of any size, each after a while; and any of them may fail to come. */
+  async *#fetched(topic: string, stretches: AsyncIterable<readonly LogRecord[]>): AsyncGenerator<readonly LogRecord[]> {
+    const { random } = this.#network
+    for await (const records of stretches) {
+      for (let at = 0; at < records.length; ) {
+        const size = random.chance(0.3) ? records.length : random.int(1, 12)
+        await this.#answered(topic)
+        yield records.slice(at, at + size)
+        at += size
+      }
+    }
+  }
+
+  async bounds(topic: string): Promise<readonly Bounds[]> {
+    await this.#answered(topic)
     return this.#log.bounds(topic)
+  }
+
+  async #answered(topic: string): Promise<void> {
+    const { random, faults } = this.#network
+    await this.#life.sleep(random.int(0, 3) + this.#network.extraDelayMs(topic))
+    if (faults.strikes("read-failed", 0.3)) throw new LogUnavailableError("The leader of the partition cannot be reached.")
   }
 
   applyTopics(topics: readonly TopicSettings[]): Promise<readonly string[]> {

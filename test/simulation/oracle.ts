@@ -40,6 +40,8 @@ import type { Effect } from "./tools.ts"
  * - B14 The content that a client gives becomes the result of the call it was given for, exactly, if that call waited for a client, and at
  *   most once.
  * - B15 After `session.ended`, `session.archived` or `session.deleted` nothing is accepted that begins or answers anything.
+ * - I28 In `sessions` every record of a deleted session is erased, whoever wrote it and whenever it came, and whether or not anybody can read
+ *   it; but a `session.deleted` never is, and nothing else ever is: a tombstone stands only behind the `session.deleted` that was accepted.
  * - B16 A session for which anything is under way outside is neither archived nor deleted. (It may be before `session.idled` stands, or
  *   what came of its last call: who asked was answered on one that was on its way and got lost. Nothing is under way then.)
  */
@@ -56,6 +58,7 @@ export interface Poison {
   readonly topic: string
   readonly partition: number
   readonly offset: number
+  readonly key: string | null
   readonly value: Uint8Array | null
 }
 
@@ -84,6 +87,9 @@ export interface Counted {
   updates: number
   archived: number
   deleted: number
+  tombstones: number
+  /** Of records that came after the deletion. */
+  lateTombstones: number
 }
 
 interface Request {
@@ -120,6 +126,13 @@ interface CallStory {
   refused: boolean
   /** The record that closed it for good; null where none did. */
   closing: Fact
+}
+
+/** One record of a session in `sessions`. */
+interface Written {
+  readonly sessionId: string
+  readonly offset: number
+  readonly type: string
 }
 
 interface OpenClaim {
@@ -164,6 +177,8 @@ export class Oracle {
     updates: 0,
     archived: 0,
     deleted: 0,
+    tombstones: 0,
+    lateTombstones: 0,
   }
   /** Every record as it was written, by topic and partition; what compaction takes from the log stays here. */
   readonly history: Map<string, LogRecord[]> = new Map()
@@ -177,6 +192,13 @@ export class Oracle {
   readonly #seen = new Map<string, Set<string>>()
   readonly #eventIds = new Set<string>()
   readonly #keys = new Set<string>()
+  /** What was written to `sessions`, by partition and key. */
+  readonly #written = new Map<string, Written>()
+  /** The keys that have no tombstone, by partition and session; those of `session.deleted` aside. */
+  readonly #unerased = new Map<string, Set<string>>()
+  /** Sessions of which something is erased, by partition. */
+  readonly #touched = new Set<string>()
+  readonly #erased = new Set<string>()
   readonly #answers = new Map<string, { accepted: number; offset: number }>()
   readonly #commands = new Map<string, { offset: number; commandId: string }[]>()
   /** Everything that was ever asked under a commandId. */
@@ -243,15 +265,18 @@ export class Oracle {
     if (record.topic === this.#topics.commands) return this.#command(record)
     const backend = this.#topics.backendOf(record.topic)
     if (backend === null && record.topic !== this.#topics.sessions) return
+    if (backend === null && record.value === null) return this.#tombstone(record)
     const decoded = record.value === null ? null : decodeRecord(this.#codec, backend === null ? "sessions" : "tools", record)
     if (decoded === null || !decoded.ok) {
       this.#verdicts.set(`${id}/${record.offset}`, "unreadable")
+      if (backend === null) this.#writes(record, record.headers["session"] ?? sessionIn(record.key), "unreadable")
       this.tell?.(`${id}/${record.offset} unreadable`)
       return
     }
     const fact: Fact = decoded.said
     if (this.#keys.has(`${record.topic}/${record.key}`)) this.#violated("I15", `two records of ${id} have the key ${record.key}`)
     this.#keys.add(`${record.topic}/${record.key}`)
+    if (backend === null) this.#writes(record, fact.sessionId, fact.type)
     const verdict = backend === null ? this.#sessionFact(record, fact) : this.#toolFact(record, fact, backend)
     this.#verdicts.set(`${id}/${record.offset}`, verdict)
     if (verdict === "late") this.counted.late++
@@ -261,6 +286,51 @@ export class Oracle {
       this.#violated("I12", `${fact.type} ${fact.eventId} stands before its cause ${fact.causedBy}`)
     this.#eventIds.add(fact.eventId)
     this.tell?.(`${id}/${record.offset} ${verdict} ${describe(fact)}`)
+  }
+
+  #writes({ partition, key, offset }: LogRecord, sessionId: string, type: string): void {
+    if (key === null) return
+    this.#written.set(`${partition}/${key}`, { sessionId, offset, type })
+    if (type === "session.deleted") return
+    const id = `${partition}/${sessionId}`
+    const keys = this.#unerased.get(id)
+    if (keys === undefined) this.#unerased.set(id, new Set([key]))
+    else keys.add(key)
+  }
+
+  #tombstone({ partition, offset, key, headers }: LogRecord): void {
+    this.counted.tombstones++
+    const at = `${partition}/${offset}`
+    const written = this.#written.get(`${partition}/${key}`)
+    this.tell?.(`${this.#topics.sessions}/${at} erases ${written?.offset} (${written?.type} ${written?.sessionId})`)
+    if (written === undefined) return this.#violated("I28", `the tombstone ${at} stands under ${key}, which nobody wrote`)
+    const { sessionId, type } = written
+    if (headers["erases"] !== String(written.offset) || headers["session"] !== sessionId)
+      this.#violated(
+        "I28",
+        `the tombstone ${at} is of ${sessionId} at ${written.offset}; it says ${headers["session"]} at ${headers["erases"]}`,
+      )
+    if (type === "session.deleted") this.#violated("I28", `the tombstone ${at} erases the session.deleted of ${sessionId}`)
+    const deleted = this.#closedBy.get(sessionId)
+    if (deleted?.type !== "session.deleted" || deleted.partition !== partition)
+      this.#violated("I28", `the tombstone ${at} erases ${type} ${written.offset} of ${sessionId}, which is not deleted`)
+    else if (written.offset > deleted.offset) this.counted.lateTombstones++
+    this.#touched.add(`${partition}/${sessionId}`)
+    this.#erased.add(`${partition}/${key}`)
+    this.#unerased.get(`${partition}/${sessionId}`)?.delete(key ?? "")
+  }
+
+  /** Records of deleted sessions that stand without a tombstone. */
+  unerased(): readonly string[] {
+    const left: string[] = []
+    for (const [sessionId, { partition, type }] of this.#closedBy) {
+      if (type !== "session.deleted") continue
+      const keys = this.#unerased.get(`${partition}/${sessionId}`)
+      if (keys === undefined || keys.size === 0) continue
+      const offsets = [...keys].map((key) => this.#written.get(`${partition}/${key}`)?.offset)
+      left.push(`${sessionId} is deleted, and of it stands ${partition}/${offsets.join(" ")}`)
+    }
+    return left
   }
 
   /** An answer to a hold that was still under way and was never taken: it is heard, and changes nothing. */
@@ -501,7 +571,9 @@ export class Oracle {
     if (phase === "asking") return request?.failed === false && now <= (this.#requests.get(request.claim)?.deadlineAt ?? 0)
     return (
       phase === "tools" &&
-      calls.some(({ id, is, attempt, deadlineAt }) => is === "open" && now <= deadlineAt && !this.#over.has(`${sessionId}/${id}/${attempt}`))
+      calls.some(
+        ({ id, is, attempt, deadlineAt }) => is === "open" && now <= deadlineAt && !this.#over.has(`${sessionId}/${id}/${attempt}`),
+      )
     )
   }
 
@@ -610,6 +682,8 @@ export class Oracle {
     const matters = onSessions || ["tool-call.dispatched", "tool-call.claimed", "tool-call.finished"].includes(event.type)
     // Who begins at a low watermark replays what is left of calls that were closed and forgotten: it may take less for accepted.
     const isForgotten = !onSessions && !live && reference === "accepted"
+    // Where the beginning of a deleted session is erased and gone, its rest is folded to something else on the way; where it ends is judged.
+    if (onSessions && this.#touched.has(`${partition}/${event.sessionId}`)) return
     const differs = onSessions ? reference !== verdict : (reference === "accepted") !== (verdict === "accepted") && !isForgotten
     if (matters && differs)
       this.#violated("I13", `${instance} says ${verdict} of ${topic}/${partition}/${offset} (${event.type}), the reference ${reference}`)
@@ -804,6 +878,8 @@ export class Oracle {
     const letters = this.history.get(`${this.#topics.deadLetters}/0`) ?? []
     return this.#poison.filter(
       (poison) =>
+        // What was of a deleted session may be gone before anyone buried it.
+        !(poison.topic === this.#topics.sessions && this.#erased.has(`${poison.partition}/${poison.key}`)) &&
         !letters.some(
           ({ headers, value }) =>
             headers["poison"] === poison.mark &&
@@ -839,6 +915,7 @@ export class Oracle {
 
   conclude(): void {
     for (const open of this.unsettled()) this.#violated("I2", open)
+    for (const left of this.unerased()) this.#violated("I28", left)
     this.#concludeCommands()
     for (const call of this.#calls.values()) this.#concludeCall(call)
     for (const { topic, partition, offset, mark } of this.unburied())
@@ -876,6 +953,11 @@ export class Oracle {
     if (closing.type === "tool-call.timed-out" && closing.effect !== "none")
       this.#violated("I5", `${id} had an effect and is timed out instead of unknown`)
   }
+}
+
+/** The session that a record is of by its key. */
+function sessionIn(key: string | null): string {
+  return key?.slice(0, Math.max(0, key.lastIndexOf("/"))) ?? ""
 }
 
 /** What may still be said of a session that is closed for good, and changes nothing that runs. */

@@ -1,7 +1,8 @@
+import { eraser } from "@reins/eraser"
 import { topicNames } from "@reins/events"
 import { intake } from "@reins/intake"
 import { llmInvoker } from "@reins/llm-invoker"
-import type { LogRecord } from "@reins/log"
+import type { Log, LogRecord } from "@reins/log"
 import { partitionOf } from "@reins/log"
 import { Codec, decodeRecord } from "@reins/log/codec"
 import { type Carry, MemoryBroker, type MemoryLog } from "@reins/log/memory"
@@ -33,14 +34,14 @@ interface Deployed {
 /** How the services are spread over processes. */
 export const deployments: Readonly<Record<Deployment, readonly Deployed[]>> = {
   /** Everything hosted together, three times. */
-  together: [{ name: "host", hosts: ["intake", "llm-invoker", "tool-router", "ledger", "second"], times: 3 }],
+  together: [{ name: "host", hosts: ["intake", "llm-invoker", "tool-router", "eraser", "ledger", "second"], times: 3 }],
   /** The session services apart from the workers, two of each. */
   split: [
-    { name: "host", hosts: ["intake", "llm-invoker", "tool-router"], times: 2 },
+    { name: "host", hosts: ["intake", "llm-invoker", "tool-router", "eraser"], times: 2 },
     { name: "work", hosts: ["ledger", "second"], times: 2 },
   ],
   /** Each service for itself, two of each. */
-  apart: ["intake", "llm-invoker", "tool-router", "ledger", "second"].map((name) => ({ name, hosts: [name], times: 2 })),
+  apart: ["intake", "llm-invoker", "tool-router", "eraser", "ledger", "second"].map((name) => ({ name, hosts: [name], times: 2 })),
 }
 
 export interface WorldOptions {
@@ -150,6 +151,8 @@ class World implements Network {
   readonly #modelDeadlineMs: number
   /** How many effects of one service a process has under way at most, so that others wait for a place; null: as many as the product lets it. */
   readonly #places: number | null
+  /** How long a session that runs no more is kept. */
+  readonly #retentionMs: number | null
   /** How long the faults last. */
   readonly #troubleMs: number
   readonly #slow = new Map<string, { untilMs: number; delayMs: number }>()
@@ -177,6 +180,7 @@ class World implements Network {
     this.absenceGraceMs = draw.pick([0, 3000, 6000])
     this.#modelDeadlineMs = draw.pick([12_000, 45_000])
     this.#places = draw.pick([null, null, 1, 2])
+    this.#retentionMs = draw.chance(0.15) ? draw.int(3000, 20_000) : null
     // Most worlds are dense; some are long enough for deadlines and their margins to pass between the messages.
     this.#troubleMs = draw.chance(0.85) ? draw.int(6000, 25_000) : draw.int(90_000, 200_000)
     this.#oracle = new Oracle(
@@ -378,7 +382,7 @@ class World implements Network {
       if (perform === undefined) return service
       return {
         ...service,
-        ...(this.#places === null ? {} : { concurrency: this.#places }),
+        ...(this.#places === null || service.contract.erases === true ? {} : { concurrency: this.#places }),
         perform: async (work, performing) => {
           running.effects++
           try {
@@ -395,7 +399,7 @@ class World implements Network {
       : new Loop({
           log,
           codec: this.#equipment.codec,
-          services: slot.hosts.map((host) => counting(this.#service(host, life, slot.group))),
+          services: slot.hosts.map((host) => counting(this.#service(host, life, slot.group, log))),
           prefix,
           partitions: this.#partitions,
           group: slot.group,
@@ -423,7 +427,7 @@ class World implements Network {
     started?.catch(failed)
   }
 
-  #service(host: string, life: Life, group: string): AnyService {
+  #service(host: string, life: Life, group: string, log: Log): AnyService {
     const { codec, metrics } = this.#equipment
     switch (host) {
       case "intake":
@@ -439,6 +443,8 @@ class World implements Network {
       }
       case "tool-router":
         return toolRouter()
+      case "eraser":
+        return eraser({ log, codec, prefix, partitions: this.#partitions, logger, limits: { retentionMs: this.#retentionMs } })
       default:
         return worker(this.#tools.backend(host, life), { group, instance: life.instance })
     }
@@ -617,11 +623,15 @@ class World implements Network {
         [mark, Buffer.from('{"type":"tool-call.finished","sessionId":"s0"}')],
         [mark, Buffer.from('{"type":"tool-call.flown","sessionId":"s0"}')],
       )
+    // Of a session by its key alone: it goes with the session.
+    const homes = ["s0", "s1", "s2", "s3", "s4"].filter((sessionId) => partitionOf(sessionId, this.#partitions) === partition)
+    if (topic === topics.sessions && homes.length > 0)
+      kinds.push([`${own.pick(homes)}/${mark}`, unknownSchema], [`${own.pick(homes)}/${mark}`, Buffer.from("this is no record")])
     const [key, value] = own.pick(kinds)
     const headers = { poison: mark }
     const offset = this.#broker.inject(topic, partition, { key, value, headers })
     this.#oracle.landed({ topic, partition, offset, timestamp: Math.floor(epochMs + this.time.now), key, value, headers })
-    this.#oracle.poisoned({ mark, topic, partition, offset, value })
+    this.#oracle.poisoned({ mark, topic, partition, offset, key, value })
   }
 
   // --- peace
@@ -680,7 +690,8 @@ class World implements Network {
   }
 
   #atRest(): boolean {
-    if (!this.#clientsDone || this.#oracle.unsettled().length > 0 || this.#oracle.unburied().length > 0) return false
+    if (!this.#clientsDone || this.#oracle.unsettled().length > 0) return false
+    if (this.#oracle.unburied().length > 0 || this.#oracle.unerased().length > 0) return false
     return this.#slots.every(({ running, passing }) =>
       running === undefined ? passing : running.life.running && (running.loop?.ready() ?? running.plain?.idle) === true,
     )
@@ -701,7 +712,7 @@ class World implements Network {
           const loop = running?.loop
           if (loop === undefined || !loop.ready() || !loop.partitions.includes(partition)) continue
           const live = loop.session(partition, sessionId)
-          if (running?.slot.hosts.some((host) => ["intake", "llm-invoker", "tool-router"].includes(host)) !== true) continue
+          if (running?.slot.hosts.some((host) => ["intake", "llm-invoker", "tool-router", "eraser"].includes(host)) !== true) continue
           if (live === undefined || stateDigest(live) !== digest)
             this.#violated("I13", `${running.life.instance} holds another state of ${sessionId} than its replay`)
         }
