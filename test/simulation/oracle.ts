@@ -683,7 +683,8 @@ export class Oracle {
     // Who begins at a low watermark replays what is left of calls that were closed and forgotten: it may take less for accepted.
     const isForgotten = !onSessions && !live && reference === "accepted"
     // Where the beginning of a deleted session is erased and gone, its rest is folded to something else on the way; where it ends is judged.
-    if (onSessions && this.#touched.has(`${partition}/${event.sessionId}`)) return
+    const isOnTheWay = offset < (this.#closedBy.get(event.sessionId)?.offset ?? 0) || event.type === "command.rejected"
+    if (onSessions && isOnTheWay && this.#touched.has(`${partition}/${event.sessionId}`)) return
     const differs = onSessions ? reference !== verdict : (reference === "accepted") !== (verdict === "accepted") && !isForgotten
     if (matters && differs)
       this.#violated("I13", `${instance} says ${verdict} of ${topic}/${partition}/${offset} (${event.type}), the reference ${reference}`)

@@ -12,7 +12,7 @@ import { toolRouter } from "@reins/tool-router"
 import { worker } from "@reins/worker-kit"
 import { answerOf, client } from "./clients.ts"
 import { type FaultKind, Faults } from "./faults.ts"
-import { historyProblems } from "./histories.ts"
+import { historyProblems, type Said } from "./histories.ts"
 import { epochMs, Life } from "./life.ts"
 import { SimulatedModel } from "./model.ts"
 import { connect, type Network, NetworkedLog } from "./network.ts"
@@ -251,7 +251,7 @@ class World implements Network {
     for (const failure of this.#failures) this.#violated("I2", failure)
     if (!this.#clientsDone) this.#violated("I2", "a client still waits for an acknowledgement")
     this.#oracle.conclude()
-    this.#conclude()
+    await this.#conclude()
     return {
       seed: this.#options.seed,
       deployment: this.#deployment,
@@ -697,38 +697,73 @@ class World implements Network {
     )
   }
 
-  /** I13 and I15: every live state is the replay's, before and after compaction. I22: what is shown of it is one history. */
-  #conclude(): void {
+  /**
+   * I13 and I15: every live state is the replay's, before, while and after anything is erased and compacted. I22: what is shown of it is one
+   * history.
+   */
+  async #conclude(): Promise<void> {
+    const { codec } = this.#equipment
     const cuts = this.random.fork("cuts")
+    const admin = this.#broker.connect()
     for (let partition = 0; partition < this.#partitions; partition++) {
-      const records = this.#oracle.history.get(`${topics.sessions}/${partition}`) ?? []
-      for (const problem of historyProblems(this.#equipment.codec, records, cuts.int(0, records.length))) this.#violated("I22", problem)
-      const whole = this.#digests(records)
-      const last = new Map(records.map(({ key, offset }) => [key, offset]))
-      const compacted = this.#digests(records.filter(({ key, offset }) => last.get(key) === offset))
-      for (const [sessionId, digest] of whole) {
-        if (compacted.get(sessionId) !== digest) this.#violated("I15", `${sessionId} is another session after compaction`)
-        for (const { running } of this.#slots) {
-          const loop = running?.loop
-          if (loop === undefined || !loop.ready() || !loop.partitions.includes(partition)) continue
+      const records = (this.#oracle.history.get(`${topics.sessions}/${partition}`) ?? []).map((record) => read(codec, record))
+      const cut = cuts.int(0, records.length)
+      for (const problem of historyProblems(records, cut)) this.#violated("I22", problem)
+      const whole = digests(records)
+      const differs = (log: readonly Said[], from: ReadonlyMap<string, string>, when: string): void => {
+        const found = digests(log)
+        for (const [sessionId, digest] of from)
+          if (found.get(sessionId) !== digest) this.#violated("I15", `${sessionId} is another session ${when}`)
+      }
+      const compacted = cleaned(records, records.length, records.length)
+      differs(compacted, whole, "after compaction")
+      if (compacted.length < records.length) {
+        const soFar = cuts.int(0, records.length)
+        differs(cleaned(records, records.length, soFar), whole, `where a cleaner has come to ${soFar}`)
+        differs(
+          [...cleaned(records.slice(0, cut), cut, cut), ...records.slice(cut)],
+          whole,
+          `after a compaction at ${cut} that was the last`,
+        )
+        differs(cleaned(records.slice(0, cut), cut, cut), digests(records.slice(0, cut)), `after a compaction at ${cut}`)
+        const standing: Said[] = []
+        for await (const stretch of admin.replay(topics.sessions, partition, 0))
+          for (const record of stretch) standing.push(read(codec, record))
+        differs(standing, whole, "as it stands in the log")
+      }
+      for (const { running } of this.#slots) {
+        const loop = running?.loop
+        if (loop === undefined || !loop.ready() || !loop.partitions.includes(partition)) continue
+        if (running?.slot.hosts.some((host) => readers.includes(host)) !== true) continue
+        for (const [sessionId, digest] of whole) {
           const live = loop.session(partition, sessionId)
-          if (running?.slot.hosts.some((host) => ["intake", "llm-invoker", "tool-router", "eraser"].includes(host)) !== true) continue
           if (live === undefined || stateDigest(live) !== digest)
             this.#violated("I13", `${running.life.instance} holds another state of ${sessionId} than its replay`)
         }
       }
     }
   }
+}
 
-  #digests(records: readonly LogRecord[]): Map<string, string> {
-    const fold = new SessionsFold()
-    for (const record of records) {
-      if (record.value === null) continue
-      const decoded = decodeRecord(this.#equipment.codec, "sessions", record)
-      if (decoded.ok) fold.apply(decoded.said as unknown as Parameters<SessionsFold["apply"]>[0], record)
-    }
-    return new Map([...fold.sessions].map(([sessionId, session]) => [sessionId, stateDigest(session)]))
-  }
+/** Who folds `sessions`. */
+const readers: readonly string[] = ["intake", "llm-invoker", "tool-router", "eraser"]
+
+function read(codec: Codec, record: LogRecord): Said {
+  const decoded = record.value === null ? null : decodeRecord(codec, "sessions", record)
+  return { record, event: decoded?.ok === true ? (decoded.said as unknown as Said["event"]) : null }
+}
+
+/** What compaction leaves: of each key the newest record that stands before `end`, where the cleaner has come only to `to` with older ones. */
+function cleaned(records: readonly Said[], end: number, to: number): Said[] {
+  const last = new Map<string | null, number>()
+  for (let index = 0; index < end; index++) last.set((records[index] as Said).record.key, index)
+  return records.filter(({ record }, index) => index >= to || last.get(record.key) === index)
+}
+
+function digests(records: readonly Said[]): Map<string, string> {
+  const fold = new SessionsFold()
+  for (const { record, event } of records) if (event !== null) fold.apply(event, record)
+  return new Map([...fold.sessions].map(([sessionId, session]) => [sessionId, stateDigest(session)]))
 }
 
 const declaration = {
