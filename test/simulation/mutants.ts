@@ -732,6 +732,130 @@ export const mutants: readonly Mutant[] = [
     shownBy: ["model-slow"],
   },
   {
+    name: "deleted-starts-again",
+    wrong: "A deleted session is started again by whoever asks for it (rule 17).",
+    patches: [
+      {
+        folder: "schemas/session/src",
+        find: 'return event.type === "command.rejected" ? accept(session) : refuse(session, event)',
+        replace:
+          'return event.type === "command.rejected" ? accept(session) : event.type === "session.started" ? fromAbsent(absent, event, at) : refuse(session, event)',
+      },
+      {
+        folder: "schemas/session/src",
+        find: 'return session.phase === "absent"\n      ? null',
+        replace: 'return session.phase === "absent" || session.phase === "deleted"\n      ? null',
+      },
+    ],
+  },
+  {
+    name: "erased-when-ended",
+    wrong: "A session that is archived or has ended is erased though nobody has deleted it (rule 17).",
+    patches: [
+      {
+        folder: "services/eraser/src",
+        find: 'if (settled.phase === "deleted") {',
+        replace: 'if (settled.phase === "deleted" || settled.phase === "ended") {',
+      },
+    ],
+  },
+  {
+    name: "neighbours-erased",
+    wrong: "What stands between the records of a deleted session is erased with it (rule 17).",
+    patches: [
+      {
+        folder: "services/eraser/src",
+        find: "  if (one === undefined || record.offset < one.from) return undefined",
+        replace: "  if (one === undefined) return [...bySession.values()][0]",
+      },
+    ],
+  },
+  {
+    name: "deletion-erased-too",
+    wrong: "The session.deleted is erased with everything else (rule 17).",
+    patches: [
+      {
+        folder: "services/eraser/src",
+        find: 'return decoded.ok && decoded.said.type === "session.deleted" ? undefined : one',
+        replace: "return one",
+      },
+    ],
+  },
+  {
+    name: "late-copies-kept",
+    wrong: "What comes after the deletion is not erased (rule 17).",
+    patches: [
+      {
+        folder: "services/runtime/src",
+        find: 'if (event.type !== "session.deleted") this.standing.read(event.sessionId, at.offset)',
+        replace:
+          'if (event.type !== "session.deleted" && this.sessions.get(event.sessionId).phase !== "deleted") this.standing.read(event.sessionId, at.offset)',
+      },
+    ],
+  },
+  {
+    name: "unreadable-kept",
+    wrong: "What nobody can read of a deleted session is not erased (rule 17).",
+    patches: [
+      {
+        folder: "services/runtime/src",
+        find: "if (backend === null && session !== undefined) {",
+        replace: "if (backend !== null && session !== undefined) {",
+      },
+    ],
+    shownBy: ["poison"],
+  },
+  {
+    name: "erasure-believed-done",
+    wrong: "An erasure that was cut off is taken for done (rule 17).",
+    patches: [
+      {
+        folder: "services/eraser/src",
+        find: "    const from = Math.min(",
+        replace: "    for (const { erasing } of wanted) erasing.erased(end)\n    const from = Math.min(",
+      },
+    ],
+    shownBy: ["read-failed"],
+  },
+  {
+    name: "erased-again",
+    wrong:
+      "Whoever takes a partition over erases anew what was erased before it came, so that the log grows with every death (rule 17, P9).",
+    patches: [
+      {
+        folder: "services/runtime/src",
+        find: "if (session !== undefined && erases !== undefined &&",
+        replace: "if (session === erases &&",
+      },
+    ],
+  },
+  {
+    name: "erased-to-its-tombstone",
+    wrong: "Who goes on with an erasure takes the place of its newest tombstone for the place of what that erases (rule 17).",
+    patches: [
+      {
+        folder: "services/runtime/src",
+        find: "readTombstone({ headers }: LogRecord)",
+        replace: "readTombstone({ headers, offset }: LogRecord)",
+      },
+      { folder: "services/runtime/src", find: "this.erased(session, Number(erases))", replace: "this.erased(session, offset)" },
+    ],
+    shownBy: ["kill", "read-failed"],
+  },
+  {
+    name: "newest-erased-first",
+    wrong: "Tombstones do not follow the order of what they erase, so that the newest does not tell how far they have come (rule 17).",
+    patches: [
+      {
+        folder: "services/eraser/src",
+        find: "for await (const records of log.replay(topics.sessions, partition, from, end)) {",
+        replace:
+          "const stretches = await Array.fromAsync(log.replay(topics.sessions, partition, from, end))\n    for (const records of stretches.reverse()) {",
+      },
+    ],
+    shownBy: ["kill", "append-lost"],
+  },
+  {
     name: "closed-while-running",
     wrong: "A session that runs is archived and deleted (B16).",
     patches: [

@@ -28,7 +28,7 @@ export interface Network {
   readonly absenceGraceMs: number
   readonly sessionTimeoutMs: number
   /** Tells the oracle what the log took, at the moment at which it stands. */
-  landed(batches: Batches, outcomes: readonly WriteOutcome[]): void
+  landed(by: string, batches: Batches, outcomes: readonly WriteOutcome[]): void
   committed(group: string, commits: readonly Commit[]): void
   /** A member of a group learns that it owns a partition no more. */
   lost(instance: string, partition: number): void
@@ -41,7 +41,7 @@ export interface Network {
 export function connect(network: Network, broker: MemoryBroker, life: Life): MemoryLog {
   const place = (write: (batches: Batches) => readonly WriteOutcome[], batches: Batches): readonly WriteOutcome[] => {
     const outcomes = write(batches)
-    network.landed(batches, outcomes)
+    network.landed(life.instance, batches, outcomes)
     return outcomes
   }
   const travel: Carry = (batches, write) => {

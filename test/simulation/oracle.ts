@@ -42,6 +42,7 @@ import type { Effect } from "./tools.ts"
  * - B15 After `session.ended`, `session.archived` or `session.deleted` nothing is accepted that begins or answers anything.
  * - I28 In `sessions` every record of a deleted session is erased, whoever wrote it and whenever it came, and whether or not anybody can read
  *   it; but a `session.deleted` never is, and nothing else ever is: a tombstone stands only behind the `session.deleted` that was accepted.
+ *   Nobody erases what stood erased when it started.
  * - B16 A session for which anything is under way outside is neither archived nor deleted. (It may be before `session.idled` stands, or
  *   what came of its last call: who asked was answered on one that was on its way and got lost. Nothing is under way then.)
  */
@@ -198,7 +199,8 @@ export class Oracle {
   readonly #unerased = new Map<string, Set<string>>()
   /** Sessions of which something is erased, by partition. */
   readonly #touched = new Set<string>()
-  readonly #erased = new Set<string>()
+  /** When each key first had a tombstone. */
+  readonly #erased = new Map<string, number>()
   readonly #answers = new Map<string, { accepted: number; offset: number }>()
   readonly #commands = new Map<string, { offset: number; commandId: string }[]>()
   /** Everything that was ever asked under a commandId. */
@@ -256,7 +258,8 @@ export class Oracle {
 
   // --- what the log took
 
-  landed(record: LogRecord): void {
+  /** `by`: the instance that sent it. */
+  landed(record: LogRecord, by: string): void {
     const id = `${record.topic}/${record.partition}`
     const history = this.history.get(id)
     if (history === undefined) this.history.set(id, [record])
@@ -265,7 +268,7 @@ export class Oracle {
     if (record.topic === this.#topics.commands) return this.#command(record)
     const backend = this.#topics.backendOf(record.topic)
     if (backend === null && record.topic !== this.#topics.sessions) return
-    if (backend === null && record.value === null) return this.#tombstone(record)
+    if (backend === null && record.value === null) return this.#tombstone(record, by)
     const decoded = record.value === null ? null : decodeRecord(this.#codec, backend === null ? "sessions" : "tools", record)
     if (decoded === null || !decoded.ok) {
       this.#verdicts.set(`${id}/${record.offset}`, "unreadable")
@@ -298,7 +301,7 @@ export class Oracle {
     else keys.add(key)
   }
 
-  #tombstone({ partition, offset, key, headers }: LogRecord): void {
+  #tombstone({ partition, offset, key, headers }: LogRecord, by: string): void {
     this.counted.tombstones++
     const at = `${partition}/${offset}`
     const written = this.#written.get(`${partition}/${key}`)
@@ -316,7 +319,10 @@ export class Oracle {
       this.#violated("I28", `the tombstone ${at} erases ${type} ${written.offset} of ${sessionId}, which is not deleted`)
     else if (written.offset > deleted.offset) this.counted.lateTombstones++
     this.#touched.add(`${partition}/${sessionId}`)
-    this.#erased.add(`${partition}/${key}`)
+    const before = this.#erased.get(`${partition}/${key}`)
+    if (before === undefined) this.#erased.set(`${partition}/${key}`, this.#now())
+    else if (before < (this.#startedAt.get(by) ?? 0))
+      this.#violated("I28", `the tombstone ${at} of ${by} erases ${key} again, which was erased before it started`)
     this.#unerased.get(`${partition}/${sessionId}`)?.delete(key ?? "")
   }
 

@@ -270,13 +270,13 @@ class World implements Network {
 
   // --- the broker
 
-  landed(batches: Parameters<Carry>[0], outcomes: Awaited<ReturnType<Carry>>): void {
+  landed(by: string, batches: Parameters<Carry>[0], outcomes: Awaited<ReturnType<Carry>>): void {
     batches.forEach(({ topic, partition, entries }, index) => {
       const outcome = outcomes[index]
       if (outcome === undefined || !("placed" in outcome)) return
       const { baseOffset, timestamp } = outcome.placed
       entries.forEach(({ key, value, headers }, entry) => {
-        this.#oracle.landed({ topic, partition, offset: baseOffset + entry, timestamp, key, value, headers })
+        this.#oracle.landed({ topic, partition, offset: baseOffset + entry, timestamp, key, value, headers }, by)
       })
     })
   }
@@ -630,7 +630,7 @@ class World implements Network {
     const [key, value] = own.pick(kinds)
     const headers = { poison: mark }
     const offset = this.#broker.inject(topic, partition, { key, value, headers })
-    this.#oracle.landed({ topic, partition, offset, timestamp: Math.floor(epochMs + this.time.now), key, value, headers })
+    this.#oracle.landed({ topic, partition, offset, timestamp: Math.floor(epochMs + this.time.now), key, value, headers }, "someone")
     this.#oracle.poisoned({ mark, topic, partition, offset, key, value })
   }
 
@@ -651,7 +651,7 @@ class World implements Network {
   #send(sessionId: string, command: Record<string, unknown>): void {
     const log = this.#broker.connect((batches, write) => {
       const outcomes = write(batches)
-      this.landed(batches, outcomes)
+      this.landed("client", batches, outcomes)
       return Promise.resolve(outcomes)
     })
     void log.append({
