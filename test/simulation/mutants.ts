@@ -292,7 +292,7 @@ export const mutants: readonly Mutant[] = [
         replace: "",
       },
     ],
-    shownBy: ["join", "zombie", "model-slow", "tool-slow"],
+    shownBy: ["join", "zombie", "tool-slow", "tool-hang"],
   },
   {
     name: "unbegun-claims-kept",
