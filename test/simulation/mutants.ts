@@ -23,12 +23,12 @@ export interface Mutant {
  *   away at once.
  * - A fold that forgets how far commands are answered: every answer carries its commandId, which the session remembers. The offsets spare
  *   intake the judging; "command-heard-twice" takes both away at once.
- * - Claims that are not given up when a partition is lost, results that are sent only once, decisions and effects of a process whose
- *   membership is not sure: the fold refuses what the wrong one says, and deadlines close what is left; it costs time and
- *   `outcome-unknown`, never a promise.
+ * - Results that are sent only once, and decisions (not effects) of a process whose membership is not sure: the fold refuses what the
+ *   wrong one says, and deadlines close what is left; it costs time and `outcome-unknown`, never a promise.
+ * - Claims that are not given up when a process drains: it leaves its group a moment later, and whoever comes next takes them over.
  * - Deciding before the declarations are known: intake then rejects an agent whose tools it does not know yet.
- *
- * Of rule 17 the first half is here, that a deletion wins; erasing what it leaves is `services/eraser`'s, and tested there.
+ * - Erasing on a deletion that is appended and not read back: the tombstones leave behind it in the order of their partition (rule 9) and
+ *   are withdrawn with it. Only where a zombie's deletion lands late and is refused would they stand alone, and no seed has told that yet.
  */
 export const mutants: readonly Mutant[] = [
   {
@@ -125,6 +125,7 @@ export const mutants: readonly Mutant[] = [
     name: "cut-answer-acted-on",
     wrong: "Calls of an answer that was cut off are run.",
     patches: [{ folder: "schemas/session/src", find: 'const run = event.stopReason === "tool_use"', replace: "const run = true" }],
+    shownBy: ["model-cut"],
   },
   {
     name: "poison-swallowed",
