@@ -40,11 +40,18 @@ import type { Effect } from "./tools.ts"
  * - B14 The content that a client gives becomes the result of the call it was given for, exactly, if that call waited for a client, and at
  *   most once.
  * - B15 After `session.ended`, `session.archived` or `session.deleted` nothing is accepted that begins or answers anything.
+ * - B16 A session for which anything is under way outside is neither archived nor deleted. (It may be before `session.idled` stands, or
+ *   what came of its last call: who asked was answered on one that was on its way and got lost. Nothing is under way then.)
+ *
+ * What they ask of who may begin something, and of what is erased:
+ *
+ * - I11 No model call and no run begins in an instance that its group has expelled and that has not joined again, or that has lost the
+ *   partition; what has begun before may end.
+ * - I29 What a dead instance had claimed, and what one that lives had claimed and not begun when it lost the partition, waits no longer
+ *   than a membership and the grace time last.
  * - I28 In `sessions` every record of a deleted session is erased, whoever wrote it and whenever it came, and whether or not anybody can read
  *   it; but a `session.deleted` never is, and nothing else ever is: a tombstone stands only behind the `session.deleted` that was accepted.
  *   Nobody erases what stood erased when it started.
- * - B16 A session for which anything is under way outside is neither archived nor deleted. (It may be before `session.idled` stands, or
- *   what came of its last call: who asked was answered on one that was on its way and got lost. Nothing is under way then.)
  */
 export type Invariant = `I${number}` | "P3" | "B14" | "B15" | "B16"
 
@@ -88,6 +95,8 @@ export interface Counted {
   updates: number
   archived: number
   deleted: number
+  /** Of the deleted, those that had been kept for long enough. */
+  expired: number
   tombstones: number
   /** Of records that came after the deletion. */
   lateTombstones: number
@@ -178,6 +187,7 @@ export class Oracle {
     updates: 0,
     archived: 0,
     deleted: 0,
+    expired: 0,
     tombstones: 0,
     lateTombstones: 0,
   }
@@ -584,10 +594,11 @@ export class Oracle {
   }
 
   /** B15 and B16: where a session was closed for good, and that nothing was under way for it. */
-  #closing({ partition, offset }: LogRecord, { type, sessionId, eventId }: Fact, underWay: boolean): void {
+  #closing({ partition, offset }: LogRecord, { type, sessionId, eventId, commandId }: Fact, underWay: boolean): void {
     if (type !== "session.ended" && type !== "session.archived" && type !== "session.deleted") return
     if (type === "session.archived") this.counted.archived++
     if (type === "session.deleted") this.counted.deleted++
+    if (type === "session.deleted" && commandId.startsWith("retention/")) this.counted.expired++
     if (type !== "session.ended" && underWay) this.#violated("B16", `${eventId} (${type}) closes a session that is running`)
     this.#closedBy.set(sessionId, { partition, offset, type })
   }
