@@ -864,6 +864,17 @@ export const mutants: readonly Mutant[] = [
     ],
   },
   {
+    name: "deleted-though-used",
+    wrong: "A session is deleted for its age though it was used after somebody looked at it (B16).",
+    patches: [
+      {
+        folder: "schemas/session/src",
+        find: "session.changedAt > (asked.unchangedSince ?? Number.POSITIVE_INFINITY)",
+        replace: "session.changedAt < 0",
+      },
+    ],
+  },
+  {
     name: "tools-change-while-running",
     wrong: "A session takes new tools in the middle of a turn.",
     patches: [

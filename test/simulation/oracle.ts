@@ -41,7 +41,8 @@ import type { Effect } from "./tools.ts"
  *   most once.
  * - B15 After `session.ended`, `session.archived` or `session.deleted` nothing is accepted that begins or answers anything.
  * - B16 A session for which anything is under way outside is neither archived nor deleted. (It may be before `session.idled` stands, or
- *   what came of its last call: who asked was answered on one that was on its way and got lost. Nothing is under way then.)
+ *   what came of its last call: who asked was answered on one that was on its way and got lost. Nothing is under way then.) Nor is one
+ *   deleted for its age in which anything has happened since it was looked at.
  *
  * What they ask of who may begin something, and of what is erased:
  *
@@ -219,6 +220,8 @@ export class Oracle {
   readonly #earlyRuns = new Map<string, number>()
   /** Where sessions were closed for good, and by what. */
   readonly #closedBy = new Map<string, { readonly partition: number; readonly offset: number; readonly type: string }>()
+  /** When anything was last accepted in a session. */
+  readonly #changedAt = new Map<string, number>()
   readonly #acknowledged: Acknowledged[] = []
   readonly #requests = new Map<string, Request>()
   readonly #notBefore = new Map<string, number>()
@@ -406,6 +409,9 @@ export class Oracle {
       this.#claimCloses(`model/${fact.sessionId}`)
     if (fact.type === "model.requested") this.#claimOpens(`model/${fact.sessionId}`, fact)
     this.#closing(record, fact, underWay)
+    // What is refused is no use of a session; nor is what comes too late for one that has ended.
+    if (fact.type !== "command.rejected" && (phase !== "ended" || fact.type === "session.updated"))
+      this.#changedAt.set(fact.sessionId, record.timestamp)
     switch (fact.type) {
       case "approval.given":
       case "result.received":
@@ -598,9 +604,16 @@ export class Oracle {
     if (type !== "session.ended" && type !== "session.archived" && type !== "session.deleted") return
     if (type === "session.archived") this.counted.archived++
     if (type === "session.deleted") this.counted.deleted++
-    if (type === "session.deleted" && commandId.startsWith("retention/")) this.counted.expired++
+    if (type === "session.deleted" && commandId.startsWith("retention/")) this.#expires(eventId, sessionId, commandId)
     if (type !== "session.ended" && underWay) this.#violated("B16", `${eventId} (${type}) closes a session that is running`)
     this.#closedBy.set(sessionId, { partition, offset, type })
+  }
+
+  #expires(eventId: string, sessionId: string, commandId: string): void {
+    this.counted.expired++
+    const since = Number(/\/(\d+)$/.exec(commandId)?.[1])
+    const changedAt = this.#changedAt.get(sessionId) ?? 0
+    if (changedAt > since) this.#violated("B16", `${eventId} deletes ${sessionId} as unused since ${since}; it was used at ${changedAt}`)
   }
 
   #toolFact(record: LogRecord, fact: Fact, backend: string): Verdict {
