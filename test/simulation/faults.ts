@@ -13,6 +13,7 @@ export const faultKinds = [
   "append-late",
   "append-partial",
   "look-failed",
+  "read-failed",
   "member-hidden",
   "command-again",
   "slow-topic",

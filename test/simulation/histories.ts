@@ -1,21 +1,25 @@
 import { isDeepStrictEqual } from "node:util"
+import type { SessionEvent } from "@reins/events"
 import type { LogRecord } from "@reins/log"
-import { type Codec, decodeRecord } from "@reins/log/codec"
 import { type ApiEvent, apiEvents, SessionsFold } from "@reins/session"
 import { orderingProblems } from "../sdk/ordering.ts"
 
 // I22: what a client is shown of a session, whenever and from wherever it reads, is one history.
 
+/** A record of `sessions` as it is read; null: it says nothing, or nobody can tell what. */
+export interface Said {
+  readonly record: LogRecord
+  readonly event: SessionEvent | null
+}
+
 const iso = (ms: number): string => new Date(ms).toISOString()
 
 /** What becomes of these records, by session, in the order in which it is shown. */
-function shown(codec: Codec, records: readonly LogRecord[]): Map<string, ApiEvent[]> {
+function shown(records: readonly Said[]): Map<string, ApiEvent[]> {
   const fold = new SessionsFold()
   const histories = new Map<string, ApiEvent[]>()
-  for (const record of records) {
-    const decoded = record.value === null ? null : decodeRecord(codec, "sessions", record)
-    if (decoded === null || !decoded.ok) continue
-    const event = decoded.said as unknown as Parameters<SessionsFold["apply"]>[0]
+  for (const { record, event } of records) {
+    if (event === null) continue
     const before = fold.get(event.sessionId)
     const verdict = fold.apply(event, record)
     const events = apiEvents(before, event, { session: fold.get(event.sessionId), verdict }, record.timestamp, iso)
@@ -27,10 +31,10 @@ function shown(codec: Codec, records: readonly LogRecord[]): Map<string, ApiEven
 }
 
 /** Sentences about what is wrong with what the records of one partition are shown as; `cut`: where another reader has read to. */
-export function historyProblems(codec: Codec, records: readonly LogRecord[], cut: number): readonly string[] {
+export function historyProblems(records: readonly Said[], cut: number): readonly string[] {
   const problems: string[] = []
-  const whole = shown(codec, records)
-  const early = shown(codec, records.slice(0, cut))
+  const whole = shown(records)
+  const early = shown(records.slice(0, cut))
   for (const [sessionId, history] of whole) {
     const wrong = (what: string): void => void problems.push(`${sessionId}: ${what}`)
     const read = early.get(sessionId) ?? []

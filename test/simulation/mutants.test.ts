@@ -16,6 +16,8 @@ const sample = [
   ["arguments-not-compared", "I17"],
   ["closed-while-running", "B16"],
   ["span-left-open", "I22"],
+  ["unsure-begins", "I11"],
+  ["erased-to-its-tombstone", "I28"],
 ] as const
 const secondsEach = 60
 

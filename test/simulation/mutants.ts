@@ -23,12 +23,12 @@ export interface Mutant {
  *   away at once.
  * - A fold that forgets how far commands are answered: every answer carries its commandId, which the session remembers. The offsets spare
  *   intake the judging; "command-heard-twice" takes both away at once.
- * - Claims that are not given up when a partition is lost, results that are sent only once, decisions and effects of a process whose
- *   membership is not sure: the fold refuses what the wrong one says, and deadlines close what is left; it costs time and
- *   `outcome-unknown`, never a promise.
+ * - Results that are sent only once, and decisions (not effects) of a process whose membership is not sure: the fold refuses what the
+ *   wrong one says, and deadlines close what is left; it costs time and `outcome-unknown`, never a promise.
+ * - Claims that are not given up when a process drains: it leaves its group a moment later, and whoever comes next takes them over.
  * - Deciding before the declarations are known: intake then rejects an agent whose tools it does not know yet.
- *
- * Of rule 17 the first half is here, that a deletion wins; erasing what it leaves is `services/eraser`'s, and tested there.
+ * - Erasing on a deletion that is appended and not read back: the tombstones leave behind it in the order of their partition (rule 9) and
+ *   are withdrawn with it. Only where a zombie's deletion lands late and is refused would they stand alone, and no seed has told that yet.
  */
 export const mutants: readonly Mutant[] = [
   {
@@ -125,6 +125,7 @@ export const mutants: readonly Mutant[] = [
     name: "cut-answer-acted-on",
     wrong: "Calls of an answer that was cut off are run.",
     patches: [{ folder: "schemas/session/src", find: 'const run = event.stopReason === "tool_use"', replace: "const run = true" }],
+    shownBy: ["model-cut"],
   },
   {
     name: "poison-swallowed",
@@ -256,6 +257,55 @@ export const mutants: readonly Mutant[] = [
         replace: "",
       },
     ],
+  },
+  {
+    name: "unsure-begins",
+    wrong: "An instance whose membership is not sure decides and begins as any other (rule 7).",
+    patches: [
+      { folder: "services/runtime/src", find: "if (this.#following?.alive() !== true) {", replace: "if (this.#following === undefined) {" },
+      {
+        folder: "services/runtime/src",
+        find: "if (this.#following?.alive() === true) {\n              await",
+        replace: "if (this.#following !== undefined) {\n              await",
+      },
+    ],
+    shownBy: ["zombie", "slow-topic"],
+  },
+  {
+    name: "unsure-begins-what-waited",
+    wrong: "What has waited for a free place begins though membership is not sure any more (rule 7).",
+    patches: [
+      {
+        folder: "services/runtime/src",
+        find: "if (this.#following?.alive() === true) {\n              await",
+        replace: "if (this.#following !== undefined) {\n              await",
+      },
+    ],
+    shownBy: ["zombie", "model-slow", "tool-slow"],
+  },
+  {
+    name: "waiting-begins-after-loss",
+    wrong: "What waits for a free place begins though its partition was lost meanwhile (rule 7).",
+    patches: [
+      {
+        folder: "services/runtime/src",
+        find: "for (const performers of this.#performers.values()) performers.dropWaiting(partition)",
+        replace: "",
+      },
+    ],
+    shownBy: ["join", "zombie", "tool-slow", "tool-hang"],
+  },
+  {
+    name: "unbegun-claims-kept",
+    wrong: "Claims that were not begun are not given up when their partition is lost (rule 7).",
+    patches: [
+      {
+        folder: "services/runtime/src",
+        find: "    this.#giveUp(owned)\n    for (const performers",
+        replace: "    for (const performers",
+      },
+    ],
+    shownBy: ["join", "zombie", "model-slow", "tool-slow"],
   },
   {
     name: "loop-waits-for-effects",
@@ -707,10 +757,145 @@ export const mutants: readonly Mutant[] = [
     shownBy: ["model-slow"],
   },
   {
+    name: "deleted-starts-again",
+    wrong: "A deleted session is started again by whoever asks for it (rule 17).",
+    patches: [
+      {
+        folder: "schemas/session/src",
+        find: 'return event.type === "command.rejected" ? accept(session) : refuse(session, event)',
+        replace:
+          'return event.type === "command.rejected" ? accept(session) : event.type === "session.started" ? fromAbsent(absent, event, at) : refuse(session, event)',
+      },
+      {
+        folder: "schemas/session/src",
+        find: 'return session.phase === "absent"\n      ? null',
+        replace: 'return session.phase === "absent" || session.phase === "deleted"\n      ? null',
+      },
+    ],
+  },
+  {
+    name: "erased-when-ended",
+    wrong: "A session that is archived or has ended is erased though nobody has deleted it (rule 17).",
+    patches: [
+      {
+        folder: "services/eraser/src",
+        find: 'if (settled.phase === "deleted") {',
+        replace: 'if (settled.phase === "deleted" || settled.phase === "ended") {',
+      },
+    ],
+  },
+  {
+    name: "neighbours-erased",
+    wrong: "What stands between the records of a deleted session is erased with it (rule 17).",
+    patches: [
+      {
+        folder: "services/eraser/src",
+        find: "  if (one === undefined || record.offset < one.from) return undefined",
+        replace: "  if (one === undefined) return [...bySession.values()][0]",
+      },
+    ],
+  },
+  {
+    name: "deletion-erased-too",
+    wrong: "The session.deleted is erased with everything else (rule 17).",
+    patches: [
+      {
+        folder: "services/eraser/src",
+        find: 'return decoded.ok && decoded.said.type === "session.deleted" ? undefined : one',
+        replace: "return one",
+      },
+    ],
+  },
+  {
+    name: "late-copies-kept",
+    wrong: "What comes after the deletion is not erased (rule 17).",
+    patches: [
+      {
+        folder: "services/runtime/src",
+        find: 'if (event.type !== "session.deleted") this.standing.read(event.sessionId, at.offset)',
+        replace:
+          'if (event.type !== "session.deleted" && this.sessions.get(event.sessionId).phase !== "deleted") this.standing.read(event.sessionId, at.offset)',
+      },
+    ],
+  },
+  {
+    name: "unreadable-kept",
+    wrong: "What nobody can read of a deleted session is not erased (rule 17).",
+    patches: [
+      {
+        folder: "services/runtime/src",
+        find: "if (backend === null && session !== undefined) {",
+        replace: "if (backend !== null && session !== undefined) {",
+      },
+    ],
+    shownBy: ["poison"],
+  },
+  {
+    name: "erasure-believed-done",
+    wrong: "An erasure that was cut off is taken for done (rule 17).",
+    patches: [
+      {
+        folder: "services/eraser/src",
+        find: "    const from = Math.min(",
+        replace: "    for (const { erasing } of wanted) erasing.erased(end)\n    const from = Math.min(",
+      },
+    ],
+    shownBy: ["read-failed"],
+  },
+  {
+    name: "erased-again",
+    wrong:
+      "Whoever takes a partition over erases anew what was erased before it came, so that the log grows with every death (rule 17, P9).",
+    patches: [
+      {
+        folder: "services/runtime/src",
+        find: "if (session !== undefined && erases !== undefined &&",
+        replace: "if (session === erases &&",
+      },
+    ],
+  },
+  {
+    name: "erased-to-its-tombstone",
+    wrong: "Who goes on with an erasure takes the place of its newest tombstone for the place of what that erases (rule 17).",
+    patches: [
+      {
+        folder: "services/runtime/src",
+        find: "readTombstone({ headers }: LogRecord)",
+        replace: "readTombstone({ headers, offset }: LogRecord)",
+      },
+      { folder: "services/runtime/src", find: "this.erased(session, Number(erases))", replace: "this.erased(session, offset)" },
+    ],
+    shownBy: ["kill", "read-failed"],
+  },
+  {
+    name: "newest-erased-first",
+    wrong: "Tombstones do not follow the order of what they erase, so that the newest does not tell how far they have come (rule 17).",
+    patches: [
+      {
+        folder: "services/eraser/src",
+        find: "for await (const records of log.replay(topics.sessions, partition, from, end)) {",
+        replace:
+          "const stretches = await Array.fromAsync(log.replay(topics.sessions, partition, from, end))\n    for (const records of stretches.reverse()) {",
+      },
+    ],
+    shownBy: ["kill", "append-lost"],
+  },
+  {
     name: "closed-while-running",
     wrong: "A session that runs is archived and deleted (B16).",
     patches: [
       { folder: "schemas/session/src", find: "return running\n        ? {", replace: "return session.sessionId === null\n        ? {" },
+    ],
+  },
+  {
+    name: "deleted-though-used",
+    wrong: "A session is deleted for its age though it was used after somebody looked at it (B16).",
+    patches: [
+      {
+        folder: "schemas/session/src",
+        find: "session.changedAt > (asked.unchangedSince ?? Number.POSITIVE_INFINITY)",
+        replace: "session.changedAt < 0",
+      },
     ],
   },
   {

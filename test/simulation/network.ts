@@ -1,15 +1,16 @@
-import type {
-  Append,
-  Bounds,
-  Commit,
-  Following,
-  FollowOptions,
-  Log,
-  LogRecord,
-  Placed,
-  TopicDescription,
-  TopicSettings,
-  WriteOutcome,
+import {
+  type Append,
+  type Bounds,
+  type Commit,
+  type Following,
+  type FollowOptions,
+  type Log,
+  type LogRecord,
+  LogUnavailableError,
+  type Placed,
+  type TopicDescription,
+  type TopicSettings,
+  type WriteOutcome,
 } from "@reins/log"
 import type { Carry, MemoryBroker, MemoryLog } from "@reins/log/memory"
 import type { Faults } from "./faults.ts"
@@ -27,8 +28,10 @@ export interface Network {
   readonly absenceGraceMs: number
   readonly sessionTimeoutMs: number
   /** Tells the oracle what the log took, at the moment at which it stands. */
-  landed(batches: Batches, outcomes: readonly WriteOutcome[]): void
+  landed(by: string, batches: Batches, outcomes: readonly WriteOutcome[]): void
   committed(group: string, commits: readonly Commit[]): void
+  /** A member of a group learns that it owns a partition no more. */
+  lost(instance: string, partition: number): void
   /** How much longer this topic takes to reach readers now. */
   extraDelayMs(topic: string): number
   hidden(instance: string): boolean
@@ -38,7 +41,7 @@ export interface Network {
 export function connect(network: Network, broker: MemoryBroker, life: Life): MemoryLog {
   const place = (write: (batches: Batches) => readonly WriteOutcome[], batches: Batches): readonly WriteOutcome[] => {
     const outcomes = write(batches)
-    network.landed(batches, outcomes)
+    network.landed(life.instance, batches, outcomes)
     return outcomes
   }
   const travel: Carry = (batches, write) => {
@@ -84,12 +87,19 @@ export class NetworkedLog implements Log {
   readonly #network: Network
   readonly #log: MemoryLog
   readonly #life: Life
+  /** The following that makes this process a member of its group. */
+  #membership: Following | undefined
 
   constructor(network: Network, log: MemoryLog, life: Life) {
     this.absenceGraceMs = network.absenceGraceMs
     this.#network = network
     this.#log = log
     this.#life = life
+  }
+
+  /** Whether this process is a member of its group at this moment, has been told its share since it joined, and this partition is of it. */
+  owns(partition: number): boolean {
+    return this.#membership?.alive() === true && this.#membership.partitions().includes(partition)
   }
 
   append(append: Append): Promise<Placed> {
@@ -113,6 +123,7 @@ export class NetworkedLog implements Log {
       },
       lost: (partition) => {
         turn(partition)
+        if (options.group !== undefined) this.#network.lost(this.#life.instance, partition)
         options.lost?.(partition)
       },
       records: async (topic, partition, records) => {
@@ -128,6 +139,7 @@ export class NetworkedLog implements Log {
       },
     })
     const { group } = options
+    if (group !== undefined) this.#membership = following
     const committed = (commits: readonly Commit[]): void => {
       if (group !== undefined) this.#network.committed(group, commits)
     }
@@ -173,11 +185,31 @@ export class NetworkedLog implements Log {
   }
 
   replay(topic: string, partition: number, from: number, to?: number): AsyncIterable<readonly LogRecord[]> {
-    return this.#log.replay(topic, partition, from, to)
+    return this.#fetched(topic, this.#log.replay(topic, partition, from, to))
   }
 
-  bounds(topic: string): Promise<readonly Bounds[]> {
+  /** In pieces of any size, each after a while; and any of them may fail to come. */
+  async *#fetched(topic: string, stretches: AsyncIterable<readonly LogRecord[]>): AsyncGenerator<readonly LogRecord[]> {
+    const { random } = this.#network
+    for await (const records of stretches) {
+      for (let at = 0; at < records.length; ) {
+        const size = random.chance(0.3) ? records.length : random.int(1, 12)
+        await this.#answered(topic)
+        yield records.slice(at, at + size)
+        at += size
+      }
+    }
+  }
+
+  async bounds(topic: string): Promise<readonly Bounds[]> {
+    await this.#answered(topic)
     return this.#log.bounds(topic)
+  }
+
+  async #answered(topic: string): Promise<void> {
+    const { random, faults } = this.#network
+    await this.#life.sleep(random.int(0, 3) + this.#network.extraDelayMs(topic))
+    if (faults.strikes("read-failed", 0.3)) throw new LogUnavailableError("The leader of the partition cannot be reached.")
   }
 
   applyTopics(topics: readonly TopicSettings[]): Promise<readonly string[]> {

@@ -40,8 +40,19 @@ import type { Effect } from "./tools.ts"
  * - B14 The content that a client gives becomes the result of the call it was given for, exactly, if that call waited for a client, and at
  *   most once.
  * - B15 After `session.ended`, `session.archived` or `session.deleted` nothing is accepted that begins or answers anything.
- * - B16 A session for which anything is under way outside is neither archived nor deleted. (It may be before `session.idled` stands: who
- *   asked was answered on one that was on its way and got lost. Nothing is under way then.)
+ * - B16 A session for which anything is under way outside is neither archived nor deleted. (It may be before `session.idled` stands, or
+ *   what came of its last call: who asked was answered on one that was on its way and got lost. Nothing is under way then.) Nor is one
+ *   deleted for its age in which anything has happened since it was looked at.
+ *
+ * What they ask of who may begin something, and of what is erased:
+ *
+ * - I11 No model call and no run begins in an instance that its group has expelled and that has not joined again, or that has lost the
+ *   partition; what has begun before may end.
+ * - I29 What a dead instance had claimed, and what one that lives had claimed and not begun when it lost the partition, waits no longer
+ *   than a membership and the grace time last.
+ * - I28 In `sessions` every record of a deleted session is erased, whoever wrote it and whenever it came, and whether or not anybody can read
+ *   it; but a `session.deleted` never is, and nothing else ever is: a tombstone stands only behind the `session.deleted` that was accepted.
+ *   Nobody erases what stood erased when it started.
  */
 export type Invariant = `I${number}` | "P3" | "B14" | "B15" | "B16"
 
@@ -56,6 +67,7 @@ export interface Poison {
   readonly topic: string
   readonly partition: number
   readonly offset: number
+  readonly key: string | null
   readonly value: Uint8Array | null
 }
 
@@ -85,6 +97,11 @@ export interface Counted {
   updates: number
   archived: number
   deleted: number
+  /** Of the deleted, those that had been kept for long enough. */
+  expired: number
+  tombstones: number
+  /** Of records that came after the deletion. */
+  lateTombstones: number
 }
 
 interface Request {
@@ -94,6 +111,7 @@ interface Request {
   readonly bodyHash: string
   readonly body: unknown
   readonly compacts: number | null
+  readonly deadlineAt: number
   calls: number
   /** What the provider asked for at least. */
   retryAfterMs: number
@@ -121,6 +139,23 @@ interface CallStory {
   refused: boolean
   /** The record that closed it for good; null where none did. */
   closing: Fact
+}
+
+/** One record of a session in `sessions`. */
+interface Written {
+  readonly sessionId: string
+  readonly offset: number
+  readonly type: string
+}
+
+interface OpenClaim {
+  readonly sessionId: string
+  readonly instance: string
+  readonly eventId: string
+  /** Something was begun on it. */
+  begun: boolean
+  /** When its instance, which had read it back and begun nothing on it, lost its partition. */
+  lostAt: number | null
 }
 
 const once = new Set(["queryable", "unsafe"])
@@ -156,6 +191,9 @@ export class Oracle {
     updates: 0,
     archived: 0,
     deleted: 0,
+    expired: 0,
+    tombstones: 0,
+    lateTombstones: 0,
   }
   /** Every record as it was written, by topic and partition; what compaction takes from the log stays here. */
   readonly history: Map<string, LogRecord[]> = new Map()
@@ -169,6 +207,14 @@ export class Oracle {
   readonly #seen = new Map<string, Set<string>>()
   readonly #eventIds = new Set<string>()
   readonly #keys = new Set<string>()
+  /** What was written to `sessions`, by partition and key. */
+  readonly #written = new Map<string, Written>()
+  /** The keys that have no tombstone, by partition and session; those of `session.deleted` aside. */
+  readonly #unerased = new Map<string, Set<string>>()
+  /** Sessions of which something is erased, by partition. */
+  readonly #touched = new Set<string>()
+  /** When each key first had a tombstone. */
+  readonly #erased = new Map<string, number>()
   readonly #answers = new Map<string, { accepted: number; offset: number }>()
   readonly #commands = new Map<string, { offset: number; commandId: string }[]>()
   /** Everything that was ever asked under a commandId. */
@@ -177,6 +223,8 @@ export class Oracle {
   readonly #earlyRuns = new Map<string, number>()
   /** Where sessions were closed for good, and by what. */
   readonly #closedBy = new Map<string, { readonly partition: number; readonly offset: number; readonly type: string }>()
+  /** When anything was last accepted in a session. */
+  readonly #changedAt = new Map<string, number>()
   readonly #acknowledged: Acknowledged[] = []
   readonly #requests = new Map<string, Request>()
   readonly #notBefore = new Map<string, number>()
@@ -185,22 +233,35 @@ export class Oracle {
   /** Accepted claims on `tools.*`: call/attempt → instances. */
   readonly #claims = new Map<string, { readonly instance: string; readonly eventId: string }[]>()
   readonly #finished = new Map<string, { readonly eventId: string; readonly at: number }>()
+  /** Attempts that are finished or cancelled on `tools.*`. */
+  readonly #over = new Set<string>()
   readonly #toolDispatches = new Map<string, string>()
   readonly #poison: Poison[] = []
 
   readonly #isSteady: (instance: string) => boolean
+  readonly #owns: (instance: string, sessionId: string) => boolean
   readonly #now: () => number
   readonly #startedAt = new Map<string, number>()
   readonly #diedAt = new Map<string, number>()
   /** Open claims on model calls and tool calls, and whose they are. */
-  readonly #openClaims = new Map<string, string>()
+  readonly #openClaims = new Map<string, OpenClaim>()
   readonly #everParked = new Set<string>()
   #peaceAt = Number.POSITIVE_INFINITY
   #recoveryMs = Number.POSITIVE_INFINITY
 
-  /** `isSteady`: whether an instance has lived, and been seen to live by its group, for longer than any grace time. */
-  constructor(codec: Codec, prefix: string, isSteady: (instance: string) => boolean, now: () => number) {
+  /**
+   * `isSteady`: whether an instance has lived, and been seen to live by its group, for longer than any grace time. `owns`: whether an
+   * instance is a member of its group now, as the log has it, and owns the partition of a session.
+   */
+  constructor(
+    codec: Codec,
+    prefix: string,
+    isSteady: (instance: string) => boolean,
+    owns: (instance: string, sessionId: string) => boolean,
+    now: () => number,
+  ) {
     this.#now = now
+    this.#owns = owns
     this.#codec = codec
     this.#isSteady = isSteady
     this.#topics = topicNames(prefix)
@@ -213,7 +274,8 @@ export class Oracle {
 
   // --- what the log took
 
-  landed(record: LogRecord): void {
+  /** `by`: the instance that sent it. */
+  landed(record: LogRecord, by: string): void {
     const id = `${record.topic}/${record.partition}`
     const history = this.history.get(id)
     if (history === undefined) this.history.set(id, [record])
@@ -222,15 +284,18 @@ export class Oracle {
     if (record.topic === this.#topics.commands) return this.#command(record)
     const backend = this.#topics.backendOf(record.topic)
     if (backend === null && record.topic !== this.#topics.sessions) return
+    if (backend === null && record.value === null) return this.#tombstone(record, by)
     const decoded = record.value === null ? null : decodeRecord(this.#codec, backend === null ? "sessions" : "tools", record)
     if (decoded === null || !decoded.ok) {
       this.#verdicts.set(`${id}/${record.offset}`, "unreadable")
+      if (backend === null) this.#writes(record, record.headers["session"] ?? sessionIn(record.key), "unreadable")
       this.tell?.(`${id}/${record.offset} unreadable`)
       return
     }
     const fact: Fact = decoded.said
     if (this.#keys.has(`${record.topic}/${record.key}`)) this.#violated("I15", `two records of ${id} have the key ${record.key}`)
     this.#keys.add(`${record.topic}/${record.key}`)
+    if (backend === null) this.#writes(record, fact.sessionId, fact.type)
     const verdict = backend === null ? this.#sessionFact(record, fact) : this.#toolFact(record, fact, backend)
     this.#verdicts.set(`${id}/${record.offset}`, verdict)
     if (verdict === "late") this.counted.late++
@@ -240,6 +305,54 @@ export class Oracle {
       this.#violated("I12", `${fact.type} ${fact.eventId} stands before its cause ${fact.causedBy}`)
     this.#eventIds.add(fact.eventId)
     this.tell?.(`${id}/${record.offset} ${verdict} ${describe(fact)}`)
+  }
+
+  #writes({ partition, key, offset }: LogRecord, sessionId: string, type: string): void {
+    if (key === null) return
+    this.#written.set(`${partition}/${key}`, { sessionId, offset, type })
+    if (type === "session.deleted") return
+    const id = `${partition}/${sessionId}`
+    const keys = this.#unerased.get(id)
+    if (keys === undefined) this.#unerased.set(id, new Set([key]))
+    else keys.add(key)
+  }
+
+  #tombstone({ partition, offset, key, headers }: LogRecord, by: string): void {
+    this.counted.tombstones++
+    const at = `${partition}/${offset}`
+    const written = this.#written.get(`${partition}/${key}`)
+    this.tell?.(`${this.#topics.sessions}/${at} erases ${written?.offset} (${written?.type} ${written?.sessionId})`)
+    if (written === undefined) return this.#violated("I28", `the tombstone ${at} stands under ${key}, which nobody wrote`)
+    const { sessionId, type } = written
+    if (headers["erases"] !== String(written.offset) || headers["session"] !== sessionId)
+      this.#violated(
+        "I28",
+        `the tombstone ${at} is of ${sessionId} at ${written.offset}; it says ${headers["session"]} at ${headers["erases"]}`,
+      )
+    if (type === "session.deleted") this.#violated("I28", `the tombstone ${at} erases the session.deleted of ${sessionId}`)
+    const deleted = this.#closedBy.get(sessionId)
+    if (deleted?.type !== "session.deleted" || deleted.partition !== partition)
+      this.#violated("I28", `the tombstone ${at} erases ${type} ${written.offset} of ${sessionId}, which is not deleted`)
+    else if (written.offset > deleted.offset) this.counted.lateTombstones++
+    this.#touched.add(`${partition}/${sessionId}`)
+    const before = this.#erased.get(`${partition}/${key}`)
+    if (before === undefined) this.#erased.set(`${partition}/${key}`, this.#now())
+    else if (before < (this.#startedAt.get(by) ?? 0))
+      this.#violated("I28", `the tombstone ${at} of ${by} erases ${key} again, which was erased before it started`)
+    this.#unerased.get(`${partition}/${sessionId}`)?.delete(key ?? "")
+  }
+
+  /** Records of deleted sessions that stand without a tombstone. */
+  unerased(): readonly string[] {
+    const left: string[] = []
+    for (const [sessionId, { partition, type }] of this.#closedBy) {
+      if (type !== "session.deleted") continue
+      const keys = this.#unerased.get(`${partition}/${sessionId}`)
+      if (keys === undefined || keys.size === 0) continue
+      const offsets = [...keys].map((key) => this.#written.get(`${partition}/${key}`)?.offset)
+      left.push(`${sessionId} is deleted, and of it stands ${partition}/${offsets.join(" ")}`)
+    }
+    return left
   }
 
   /** An answer to a hold that was still under way and was never taken: it is heard, and changes nothing. */
@@ -281,9 +394,7 @@ export class Oracle {
     const waitedFor =
       callBefore !== undefined && session.phase === "tools" && callBefore.attempt === 0 ? waitsFor(session, callBefore) : null
     const { outputTokens, phase } = session
-    // Of a call whose worker has finished, nothing is: that its result is not said yet changes nothing outside.
-    const runs = ({ is, id, attempt }: RefCall): boolean => is === "open" && !this.#finished.has(`${fact.sessionId}/${id}/${attempt}`)
-    const underWay = phase === "asking" ? session.request?.failed === false : phase === "tools" && session.calls.some(runs)
+    const underWay = this.#isUnderWay(fact.sessionId, session, record.timestamp)
     const verdict = partition.apply(fact, record.timestamp)
     if (fact.commandId !== undefined) {
       const answer = this.#answers.get(fact.commandId) ?? { accepted: 0, offset: record.offset }
@@ -298,9 +409,12 @@ export class Oracle {
     if (verdict !== "accepted") return verdict
     if (session.phase === "parked") this.#everParked.add(fact.sessionId)
     if (session.phase !== "asking" || fact.type === "model.requested" || fact.type === "model.failed")
-      this.#claimCloses(`model/${fact.sessionId}`, fact.sessionId)
-    if (fact.type === "model.requested") this.#openClaims.set(`model/${fact.sessionId}`, fact.instance)
+      this.#claimCloses(`model/${fact.sessionId}`)
+    if (fact.type === "model.requested") this.#claimOpens(`model/${fact.sessionId}`, fact)
     this.#closing(record, fact, underWay)
+    // What is refused is no use of a session; nor is what comes too late for one that has ended.
+    if (fact.type !== "command.rejected" && (phase !== "ended" || fact.type === "session.updated"))
+      this.#changedAt.set(fact.sessionId, record.timestamp)
     switch (fact.type) {
       case "approval.given":
       case "result.received":
@@ -342,6 +456,7 @@ export class Oracle {
           bodyHash: fact.bodyHash,
           body: bodyOf(session.agent, session.blocks),
           compacts: fact.compacts ?? null,
+          deadlineAt: record.timestamp + fact.deadlineMs,
           calls: 0,
           retryAfterMs: 0,
         })
@@ -477,13 +592,32 @@ export class Oracle {
     }
   }
 
+  /** Whether an answer from outside may still come: nobody waits beyond a deadline, nor for what has been said where the worker says it. */
+  #isUnderWay(sessionId: string, { phase, request, calls }: RefSession, now: number): boolean {
+    if (phase === "asking") return request?.failed === false && now <= (this.#requests.get(request.claim)?.deadlineAt ?? 0)
+    return (
+      phase === "tools" &&
+      calls.some(
+        ({ id, is, attempt, deadlineAt }) => is === "open" && now <= deadlineAt && !this.#over.has(`${sessionId}/${id}/${attempt}`),
+      )
+    )
+  }
+
   /** B15 and B16: where a session was closed for good, and that nothing was under way for it. */
-  #closing({ partition, offset }: LogRecord, { type, sessionId, eventId }: Fact, underWay: boolean): void {
+  #closing({ partition, offset }: LogRecord, { type, sessionId, eventId, commandId }: Fact, underWay: boolean): void {
     if (type !== "session.ended" && type !== "session.archived" && type !== "session.deleted") return
     if (type === "session.archived") this.counted.archived++
     if (type === "session.deleted") this.counted.deleted++
+    if (type === "session.deleted" && commandId.startsWith("retention/")) this.#expires(eventId, sessionId, commandId)
     if (type !== "session.ended" && underWay) this.#violated("B16", `${eventId} (${type}) closes a session that is running`)
     this.#closedBy.set(sessionId, { partition, offset, type })
+  }
+
+  #expires(eventId: string, sessionId: string, commandId: string): void {
+    this.counted.expired++
+    const since = Number(/\/(\d+)$/.exec(commandId)?.[1])
+    const changedAt = this.#changedAt.get(sessionId) ?? 0
+    if (changedAt > since) this.#violated("B16", `${eventId} deletes ${sessionId} as unused since ${since}; it was used at ${changedAt}`)
   }
 
   #toolFact(record: LogRecord, fact: Fact, backend: string): Verdict {
@@ -501,10 +635,9 @@ export class Oracle {
       if (verdict === "accepted") this.#toolDispatches.set(attempt, fact.eventId)
     }
     if (verdict !== "accepted") return verdict
-    if (["tool-call.claimed", "tool-call.finished", "tool-call.cancelled"].includes(fact.type))
-      this.#claimCloses(`call/${attempt}`, fact.sessionId)
+    if (["tool-call.claimed", "tool-call.finished", "tool-call.cancelled"].includes(fact.type)) this.#claimCloses(`call/${attempt}`)
     if (fact.type === "tool-call.claimed") {
-      this.#openClaims.set(`call/${attempt}`, fact.instance)
+      this.#claimOpens(`call/${attempt}`, fact)
       const claims = this.#claims.get(attempt) ?? []
       const from = claims.find((claim) => claim.eventId === fact.replaces)?.instance
       if (from !== undefined && this.#isSteady(from)) this.#violated("I11", `${fact.eventId} takes a call over from ${from}, which lives`)
@@ -512,6 +645,7 @@ export class Oracle {
       this.#claims.set(attempt, claims)
       if (fact.replaces !== null) this.counted.takeovers++
     }
+    if (fact.type === "tool-call.finished" || fact.type === "tool-call.cancelled") this.#over.add(attempt)
     if (fact.type === "tool-call.finished") this.#finished.set(attempt, { eventId: fact.eventId, at: this.#now() })
     return verdict
   }
@@ -528,15 +662,38 @@ export class Oracle {
     this.#recoveryMs = recoveryMs
   }
 
-  /** I29: what a dead process had claimed does not wait longer than its membership and the grace time. */
-  #claimCloses(claim: string, sessionId: string): void {
-    const instance = this.#openClaims.get(claim)
-    if (instance === undefined) return
-    this.#openClaims.delete(claim)
+  /** It loses a partition: what it has claimed there, read back and not begun it has to give up. */
+  lost(instance: string, isThere: (sessionId: string) => boolean): void {
+    for (const claim of this.#openClaims.values())
+      if (claim.instance === instance && !claim.begun && isThere(claim.sessionId) && this.#hasSeen(instance, claim.eventId))
+        claim.lostAt = this.#now()
+  }
+
+  #claimOpens(claim: string, { sessionId, instance, eventId }: Fact): void {
+    this.#openClaims.set(claim, { sessionId, instance, eventId, begun: false, lostAt: null })
+  }
+
+  /**
+   * I29: what a dead process had claimed does not wait longer than its membership and the grace time; nor does what one that lives had
+   * claimed and not begun when it lost the partition.
+   */
+  #claimCloses(id: string): void {
+    const claim = this.#openClaims.get(id)
+    if (claim === undefined) return
+    this.#openClaims.delete(id)
+    const { instance, sessionId, lostAt } = claim
     const diedAt = this.#diedAt.get(instance)
-    if (diedAt === undefined || this.#everParked.has(sessionId)) return
-    const waitedMs = this.#now() - Math.max(diedAt, this.#peaceAt)
-    if (waitedMs > this.#recoveryMs) this.#violated("I29", `${claim} waited ${Math.round(waitedMs)} ms for ${instance}, which is dead`)
+    if ((diedAt === undefined && lostAt === null) || this.#everParked.has(sessionId)) return
+    const waitedMs = this.#now() - Math.max(diedAt ?? 0, lostAt ?? 0, this.#peaceAt)
+    if (waitedMs <= this.#recoveryMs) return
+    const whose = diedAt === undefined ? "which had lost it before it began" : "which is dead"
+    this.#violated("I29", `${id} waited ${Math.round(waitedMs)} ms for ${instance}, ${whose}`)
+  }
+
+  /** I11 as design rule 7 has it: only a member of the group begins something, and only where it owns the partition. */
+  #begins(instance: string, sessionId: string, what: string): void {
+    if (!this.#owns(instance, sessionId))
+      this.#violated("I11", `${instance} begins ${what} and is expelled from its group, or has lost the partition`)
   }
 
   started(instance: string): void {
@@ -559,6 +716,9 @@ export class Oracle {
     const matters = onSessions || ["tool-call.dispatched", "tool-call.claimed", "tool-call.finished"].includes(event.type)
     // Who begins at a low watermark replays what is left of calls that were closed and forgotten: it may take less for accepted.
     const isForgotten = !onSessions && !live && reference === "accepted"
+    // Where the beginning of a deleted session is erased and gone, its rest is folded to something else on the way; where it ends is judged.
+    const isOnTheWay = offset < (this.#closedBy.get(event.sessionId)?.offset ?? 0) || event.type === "command.rejected"
+    if (onSessions && isOnTheWay && this.#touched.has(`${partition}/${event.sessionId}`)) return
     const differs = onSessions ? reference !== verdict : (reference === "accepted") !== (verdict === "accepted") && !isForgotten
     if (matters && differs)
       this.#violated("I13", `${instance} says ${verdict} of ${topic}/${partition}/${offset} (${event.type}), the reference ${reference}`)
@@ -572,6 +732,9 @@ export class Oracle {
 
   asked(call: ModelCall): void {
     this.counted.modelCalls++
+    const claim = this.#openClaims.get(`model/${call.sessionId}`)
+    if (claim?.instance === call.instance) claim.begun = true
+    this.#begins(call.instance, call.sessionId, `a model call about ${call.sessionId}`)
     this.tell?.(`MODEL asked about ${call.sessionId} by ${call.instance}`)
     const body: unknown = JSON.parse(call.body)
     this.#resultsInOrder(call, body)
@@ -638,6 +801,9 @@ export class Oracle {
     const attempt = `${run.sessionId}/${run.toolUseId}/${run.attempt}`
     this.tell?.(`RUN ${run.tool} (${run.class}) ${attempt} by ${run.instance}`)
     if (!kit) return
+    const claim = this.#openClaims.get(`call/${attempt}`)
+    if (claim?.instance === run.instance) claim.begun = true
+    this.#begins(run.instance, run.sessionId, attempt)
     const finished = this.#finished.get(attempt)
     // What stands when a process starts it reads before it decides anything (rule 2).
     const stood = finished !== undefined && finished.at < (this.#startedAt.get(run.instance) ?? 0)
@@ -650,6 +816,11 @@ export class Oracle {
         this.#violated("I6", `${run.instance} runs ${attempt} before it has read its claim back`)
     } else if (!this.#hasSeen(run.instance, this.#toolDispatches.get(attempt)))
       this.#violated("I6", `${run.instance} runs ${attempt} before it has read the dispatch`)
+  }
+
+  /** What is asked about a call that may have happened is begun too. */
+  questioned(key: string, instance: string): void {
+    for (const [id, claim] of this.#openClaims) if (claim.instance === instance && id.startsWith(`call/${key}/`)) claim.begun = true
   }
 
   happened(effect: Effect): void {
@@ -743,6 +914,8 @@ export class Oracle {
     const letters = this.history.get(`${this.#topics.deadLetters}/0`) ?? []
     return this.#poison.filter(
       (poison) =>
+        // What was of a deleted session may be gone before anyone buried it.
+        !(poison.topic === this.#topics.sessions && this.#erased.has(`${poison.partition}/${poison.key}`)) &&
         !letters.some(
           ({ headers, value }) =>
             headers["poison"] === poison.mark &&
@@ -778,6 +951,7 @@ export class Oracle {
 
   conclude(): void {
     for (const open of this.unsettled()) this.#violated("I2", open)
+    for (const left of this.unerased()) this.#violated("I28", left)
     this.#concludeCommands()
     for (const call of this.#calls.values()) this.#concludeCall(call)
     for (const { topic, partition, offset, mark } of this.unburied())
@@ -815,6 +989,11 @@ export class Oracle {
     if (closing.type === "tool-call.timed-out" && closing.effect !== "none")
       this.#violated("I5", `${id} had an effect and is timed out instead of unknown`)
   }
+}
+
+/** The session that a record is of by its key. */
+function sessionIn(key: string | null): string {
+  return key?.slice(0, Math.max(0, key.lastIndexOf("/"))) ?? ""
 }
 
 /** What may still be said of a session that is closed for good, and changes nothing that runs. */

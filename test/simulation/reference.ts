@@ -218,6 +218,7 @@ function judge(session: RefSession, fact: Fact, timestamp: number): Verdict {
       return "accepted"
     case "session.parked":
       if (!running) return no
+      if (fact.causedBy !== null && !(session.phase === "asking" && session.breach && session.request?.claim === fact.causedBy)) return no
       if (session.heard.has(`parked/${fact.eventId}`)) return "duplicate"
       session.heard.add(`parked/${fact.eventId}`)
       session.before = session.phase

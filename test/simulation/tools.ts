@@ -38,6 +38,8 @@ export interface ToolWorld {
   readonly pace: number
   /** A worker calls a tool; `kit`: by our kit. */
   began(job: Omit<Effect, "at" | "applied" | "key" | "input">, kit: boolean): void
+  /** A worker asks whether a call happened. */
+  questioned(key: string, life: Life): void
   /** The process that called a tool dies a moment after its request has left. */
   orphaned(life: Life): void
   happened(effect: Effect): void
@@ -206,6 +208,7 @@ export class Tools {
 
   async #reconcile(key: string, life: Life): Promise<Reconciled> {
     const { random, faults } = this.#world
+    this.#world.questioned(key, life)
     await life.sleep(random.int(1, 40))
     if (faults.strikes("tool-break", 0.1)) throw new Error("The connection broke.")
     const happened = this.#applied.has(key)

@@ -1,7 +1,8 @@
+import { eraser } from "@reins/eraser"
 import { topicNames } from "@reins/events"
 import { intake } from "@reins/intake"
 import { llmInvoker } from "@reins/llm-invoker"
-import type { LogRecord } from "@reins/log"
+import type { Log, LogRecord } from "@reins/log"
 import { partitionOf } from "@reins/log"
 import { Codec, decodeRecord } from "@reins/log/codec"
 import { type Carry, MemoryBroker, type MemoryLog } from "@reins/log/memory"
@@ -11,7 +12,7 @@ import { toolRouter } from "@reins/tool-router"
 import { worker } from "@reins/worker-kit"
 import { answerOf, client } from "./clients.ts"
 import { type FaultKind, Faults } from "./faults.ts"
-import { historyProblems } from "./histories.ts"
+import { historyProblems, type Said } from "./histories.ts"
 import { epochMs, Life } from "./life.ts"
 import { SimulatedModel } from "./model.ts"
 import { connect, type Network, NetworkedLog } from "./network.ts"
@@ -33,14 +34,14 @@ interface Deployed {
 /** How the services are spread over processes. */
 export const deployments: Readonly<Record<Deployment, readonly Deployed[]>> = {
   /** Everything hosted together, three times. */
-  together: [{ name: "host", hosts: ["intake", "llm-invoker", "tool-router", "ledger", "second"], times: 3 }],
+  together: [{ name: "host", hosts: ["intake", "llm-invoker", "tool-router", "eraser", "ledger", "second"], times: 3 }],
   /** The session services apart from the workers, two of each. */
   split: [
-    { name: "host", hosts: ["intake", "llm-invoker", "tool-router"], times: 2 },
+    { name: "host", hosts: ["intake", "llm-invoker", "tool-router", "eraser"], times: 2 },
     { name: "work", hosts: ["ledger", "second"], times: 2 },
   ],
   /** Each service for itself, two of each. */
-  apart: ["intake", "llm-invoker", "tool-router", "ledger", "second"].map((name) => ({ name, hosts: [name], times: 2 })),
+  apart: ["intake", "llm-invoker", "tool-router", "eraser", "ledger", "second"].map((name) => ({ name, hosts: [name], times: 2 })),
 }
 
 export interface WorldOptions {
@@ -148,6 +149,10 @@ class World implements Network {
   readonly #slots: Slot[] = []
   readonly #partitions: number
   readonly #modelDeadlineMs: number
+  /** How many effects of one service a process has under way at most, so that others wait for a place; null: as many as the product lets it. */
+  readonly #places: number | null
+  /** How long a session that runs no more is kept. */
+  readonly #retentionMs: number | null
   /** How long the faults last. */
   readonly #troubleMs: number
   readonly #slow = new Map<string, { untilMs: number; delayMs: number }>()
@@ -174,12 +179,15 @@ class World implements Network {
     // A member that lives may be off the list for less than the grace time.
     this.absenceGraceMs = draw.pick([0, 3000, 6000])
     this.#modelDeadlineMs = draw.pick([12_000, 45_000])
+    this.#places = draw.pick([null, null, 1, 2])
+    this.#retentionMs = draw.chance(0.15) ? draw.int(3000, 20_000) : null
     // Most worlds are dense; some are long enough for deadlines and their margins to pass between the messages.
     this.#troubleMs = draw.chance(0.85) ? draw.int(6000, 25_000) : draw.int(90_000, 200_000)
     this.#oracle = new Oracle(
       equipment.codec,
       prefix,
       (instance) => this.#isSteady(instance),
+      (instance, sessionId) => this.#owns(instance, sessionId),
       () => this.time.now,
     )
     if (options.tell !== undefined) {
@@ -198,6 +206,7 @@ class World implements Network {
     this.#tools = new Tools({
       ...forked("tools"),
       began: (job, kit) => oracle.began(job, kit),
+      questioned: (key, life) => oracle.questioned(key, life.instance),
       orphaned: (life) => {
         this.time.after(deaths.int(1, 40), () => {
           const orphan = this.#slots.find(({ running }) => running?.life === life)?.running
@@ -242,7 +251,7 @@ class World implements Network {
     for (const failure of this.#failures) this.#violated("I2", failure)
     if (!this.#clientsDone) this.#violated("I2", "a client still waits for an acknowledgement")
     this.#oracle.conclude()
-    this.#conclude()
+    await this.#conclude()
     return {
       seed: this.#options.seed,
       deployment: this.#deployment,
@@ -261,13 +270,13 @@ class World implements Network {
 
   // --- the broker
 
-  landed(batches: Parameters<Carry>[0], outcomes: Awaited<ReturnType<Carry>>): void {
+  landed(by: string, batches: Parameters<Carry>[0], outcomes: Awaited<ReturnType<Carry>>): void {
     batches.forEach(({ topic, partition, entries }, index) => {
       const outcome = outcomes[index]
       if (outcome === undefined || !("placed" in outcome)) return
       const { baseOffset, timestamp } = outcome.placed
       entries.forEach(({ key, value, headers }, entry) => {
-        this.#oracle.landed({ topic, partition, offset: baseOffset + entry, timestamp, key, value, headers })
+        this.#oracle.landed({ topic, partition, offset: baseOffset + entry, timestamp, key, value, headers }, by)
       })
     })
   }
@@ -285,6 +294,15 @@ class World implements Network {
     const isHidden = (this.#hiddenUntil.get(instance) ?? 0) > this.time.now
     if (isHidden) this.#unsteadyAt.set(instance, this.time.now)
     return isHidden
+  }
+
+  lost(instance: string, partition: number): void {
+    this.#oracle.lost(instance, (sessionId) => partitionOf(sessionId, this.#partitions) === partition)
+  }
+
+  #owns(instance: string, sessionId: string): boolean {
+    const running = this.#slots.find((slot) => slot.running?.life.instance === instance)?.running
+    return running?.log.owns(partitionOf(sessionId, this.#partitions)) === true
   }
 
   #isSteady(instance: string): boolean {
@@ -364,6 +382,7 @@ class World implements Network {
       if (perform === undefined) return service
       return {
         ...service,
+        ...(this.#places === null || service.contract.erases === true ? {} : { concurrency: this.#places }),
         perform: async (work, performing) => {
           running.effects++
           try {
@@ -380,7 +399,7 @@ class World implements Network {
       : new Loop({
           log,
           codec: this.#equipment.codec,
-          services: slot.hosts.map((host) => counting(this.#service(host, life, slot.group))),
+          services: slot.hosts.map((host) => counting(this.#service(host, life, slot.group, log))),
           prefix,
           partitions: this.#partitions,
           group: slot.group,
@@ -408,7 +427,7 @@ class World implements Network {
     started?.catch(failed)
   }
 
-  #service(host: string, life: Life, group: string): AnyService {
+  #service(host: string, life: Life, group: string, log: Log): AnyService {
     const { codec, metrics } = this.#equipment
     switch (host) {
       case "intake":
@@ -424,6 +443,8 @@ class World implements Network {
       }
       case "tool-router":
         return toolRouter()
+      case "eraser":
+        return eraser({ log, codec, prefix, partitions: this.#partitions, logger, limits: { retentionMs: this.#retentionMs } })
       default:
         return worker(this.#tools.backend(host, life), { group, instance: life.instance })
     }
@@ -474,7 +495,10 @@ class World implements Network {
     // Whether a process hears first that it was expelled, or its own events, is chance.
     if (this.random.chance(0.5)) {
       life.resume()
-      client.resume()
+      // Until it hears from its group it goes on with what it had in hand.
+      this.time.after(this.faults.over ? 0 : this.random.int(0, 100), () => {
+        if (life.running) client.resume()
+      })
     } else {
       client.resume()
       life.resume()
@@ -599,11 +623,15 @@ class World implements Network {
         [mark, Buffer.from('{"type":"tool-call.finished","sessionId":"s0"}')],
         [mark, Buffer.from('{"type":"tool-call.flown","sessionId":"s0"}')],
       )
+    // Of a session by its key alone: it goes with the session.
+    const homes = ["s0", "s1", "s2", "s3", "s4"].filter((sessionId) => partitionOf(sessionId, this.#partitions) === partition)
+    if (topic === topics.sessions && homes.length > 0)
+      kinds.push([`${own.pick(homes)}/${mark}`, unknownSchema], [`${own.pick(homes)}/${mark}`, Buffer.from("this is no record")])
     const [key, value] = own.pick(kinds)
     const headers = { poison: mark }
     const offset = this.#broker.inject(topic, partition, { key, value, headers })
-    this.#oracle.landed({ topic, partition, offset, timestamp: Math.floor(epochMs + this.time.now), key, value, headers })
-    this.#oracle.poisoned({ mark, topic, partition, offset, value })
+    this.#oracle.landed({ topic, partition, offset, timestamp: Math.floor(epochMs + this.time.now), key, value, headers }, "someone")
+    this.#oracle.poisoned({ mark, topic, partition, offset, key, value })
   }
 
   // --- peace
@@ -623,7 +651,7 @@ class World implements Network {
   #send(sessionId: string, command: Record<string, unknown>): void {
     const log = this.#broker.connect((batches, write) => {
       const outcomes = write(batches)
-      this.landed(batches, outcomes)
+      this.landed("client", batches, outcomes)
       return Promise.resolve(outcomes)
     })
     void log.append({
@@ -662,44 +690,80 @@ class World implements Network {
   }
 
   #atRest(): boolean {
-    if (!this.#clientsDone || this.#oracle.unsettled().length > 0 || this.#oracle.unburied().length > 0) return false
+    if (!this.#clientsDone || this.#oracle.unsettled().length > 0) return false
+    if (this.#oracle.unburied().length > 0 || this.#oracle.unerased().length > 0) return false
     return this.#slots.every(({ running, passing }) =>
       running === undefined ? passing : running.life.running && (running.loop?.ready() ?? running.plain?.idle) === true,
     )
   }
 
-  /** I13 and I15: every live state is the replay's, before and after compaction. I22: what is shown of it is one history. */
-  #conclude(): void {
+  /**
+   * I13 and I15: every live state is the replay's, before, while and after anything is erased and compacted. I22: what is shown of it is one
+   * history.
+   */
+  async #conclude(): Promise<void> {
+    const { codec } = this.#equipment
     const cuts = this.random.fork("cuts")
+    const admin = this.#broker.connect()
     for (let partition = 0; partition < this.#partitions; partition++) {
-      const records = this.#oracle.history.get(`${topics.sessions}/${partition}`) ?? []
-      for (const problem of historyProblems(this.#equipment.codec, records, cuts.int(0, records.length))) this.#violated("I22", problem)
-      const whole = this.#digests(records)
-      const last = new Map(records.map(({ key, offset }) => [key, offset]))
-      const compacted = this.#digests(records.filter(({ key, offset }) => last.get(key) === offset))
-      for (const [sessionId, digest] of whole) {
-        if (compacted.get(sessionId) !== digest) this.#violated("I15", `${sessionId} is another session after compaction`)
-        for (const { running } of this.#slots) {
-          const loop = running?.loop
-          if (loop === undefined || !loop.ready() || !loop.partitions.includes(partition)) continue
+      const records = (this.#oracle.history.get(`${topics.sessions}/${partition}`) ?? []).map((record) => read(codec, record))
+      const cut = cuts.int(0, records.length)
+      for (const problem of historyProblems(records, cut)) this.#violated("I22", problem)
+      const whole = digests(records)
+      const differs = (log: readonly Said[], from: ReadonlyMap<string, string>, when: string): void => {
+        const found = digests(log)
+        for (const [sessionId, digest] of from)
+          if (found.get(sessionId) !== digest) this.#violated("I15", `${sessionId} is another session ${when}`)
+      }
+      const compacted = cleaned(records, records.length, records.length)
+      differs(compacted, whole, "after compaction")
+      if (compacted.length < records.length) {
+        const soFar = cuts.int(0, records.length)
+        differs(cleaned(records, records.length, soFar), whole, `where a cleaner has come to ${soFar}`)
+        differs(
+          [...cleaned(records.slice(0, cut), cut, cut), ...records.slice(cut)],
+          whole,
+          `after a compaction at ${cut} that was the last`,
+        )
+        differs(cleaned(records.slice(0, cut), cut, cut), digests(records.slice(0, cut)), `after a compaction at ${cut}`)
+        const standing: Said[] = []
+        for await (const stretch of admin.replay(topics.sessions, partition, 0))
+          for (const record of stretch) standing.push(read(codec, record))
+        differs(standing, whole, "as it stands in the log")
+      }
+      for (const { running } of this.#slots) {
+        const loop = running?.loop
+        if (loop === undefined || !loop.ready() || !loop.partitions.includes(partition)) continue
+        if (running?.slot.hosts.some((host) => readers.includes(host)) !== true) continue
+        for (const [sessionId, digest] of whole) {
           const live = loop.session(partition, sessionId)
-          if (running?.slot.hosts.some((host) => ["intake", "llm-invoker", "tool-router"].includes(host)) !== true) continue
           if (live === undefined || stateDigest(live) !== digest)
             this.#violated("I13", `${running.life.instance} holds another state of ${sessionId} than its replay`)
         }
       }
     }
   }
+}
 
-  #digests(records: readonly LogRecord[]): Map<string, string> {
-    const fold = new SessionsFold()
-    for (const record of records) {
-      if (record.value === null) continue
-      const decoded = decodeRecord(this.#equipment.codec, "sessions", record)
-      if (decoded.ok) fold.apply(decoded.said as unknown as Parameters<SessionsFold["apply"]>[0], record)
-    }
-    return new Map([...fold.sessions].map(([sessionId, session]) => [sessionId, stateDigest(session)]))
-  }
+/** Who folds `sessions`. */
+const readers: readonly string[] = ["intake", "llm-invoker", "tool-router", "eraser"]
+
+function read(codec: Codec, record: LogRecord): Said {
+  const decoded = record.value === null ? null : decodeRecord(codec, "sessions", record)
+  return { record, event: decoded?.ok === true ? (decoded.said as unknown as Said["event"]) : null }
+}
+
+/** What compaction leaves: of each key the newest record that stands before `end`, where the cleaner has come only to `to` with older ones. */
+function cleaned(records: readonly Said[], end: number, to: number): Said[] {
+  const last = new Map<string | null, number>()
+  for (let index = 0; index < end; index++) last.set((records[index] as Said).record.key, index)
+  return records.filter(({ record }, index) => index >= to || last.get(record.key) === index)
+}
+
+function digests(records: readonly Said[]): Map<string, string> {
+  const fold = new SessionsFold()
+  for (const { record, event } of records) if (event !== null) fold.apply(event, record)
+  return new Map([...fold.sessions].map(([sessionId, session]) => [sessionId, stateDigest(session)]))
 }
 
 const declaration = {

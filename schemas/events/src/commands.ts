@@ -71,7 +71,15 @@ export const sessionArchive = command({
   fields: {},
   example: {},
 })
-export const sessionDelete = command({ type: "session.delete", meaning: "Delete a session.", fields: {}, example: {} })
+export const sessionDelete = command({
+  type: "session.delete",
+  meaning: "Delete a session.",
+  fields: {
+    /** Only if nothing has happened in it since this time of the log, in milliseconds: for who deletes what nobody uses any more. */
+    unchangedSince: z.int().nonnegative().nullish(),
+  },
+  example: {},
+})
 
 /** A tool name as the Messages API takes it. */
 const toolName = z.string().regex(/^[a-zA-Z0-9_-]{1,128}$/, "must match ^[a-zA-Z0-9_-]{1,128}$")

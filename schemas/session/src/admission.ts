@@ -13,10 +13,14 @@ export interface Refusal {
 const queuedMax = 10_000
 
 /** What of a command decides whether it can be done; its content is judged where it is read. */
-export type Asked = { [T in Plain]: { readonly type: T } }[Plain] | Pick<CommandOf<"session.update">, "type" | "agent"> | AskedAnswer
+export type Asked =
+  | { [T in Plain]: { readonly type: T } }[Plain]
+  | Pick<CommandOf<"session.update">, "type" | "agent">
+  | Pick<CommandOf<"session.delete">, "type" | "unchangedSince">
+  | AskedAnswer
 
 /** Commands of which the type alone decides. */
-type Plain = Exclude<Command["type"], "session.update" | "approval.give" | "result.give">
+type Plain = Exclude<Command["type"], "session.update" | "session.delete" | "approval.give" | "result.give">
 
 type AskedAnswer =
   | Pick<CommandOf<"approval.give">, "type" | "toolUseId" | "argumentsHash">
@@ -38,6 +42,8 @@ export function refusalOf(session: Session, sessionId: string, asked: Asked): Re
   switch (asked.type) {
     case "session.archive":
     case "session.delete":
+      if (!running && asked.type === "session.delete" && session.changedAt > (asked.unchangedSince ?? Number.POSITIVE_INFINITY))
+        return { code: "session_changed", message: `Something has happened in the session ${sessionId} since then; it is kept.` }
       return running
         ? { code: "session_running", message: `The session ${sessionId} is running. Interrupt it, wait until it is idle, then ask again.` }
         : null

@@ -444,6 +444,9 @@ function answeredCall(session: Known, call: Call, event: SessionEventOf<"approva
 }
 
 function parked(session: Running, event: SessionEventOf<"session.parked">, at: Position): Step {
+  // E5: who names a request has read what broke it. Once someone has gone on from there, or stopped it, that falls with it.
+  const isBroken = session.breach !== null && session.phase === "awaiting-model" && session.request.claim === event.causedBy
+  if (event.causedBy !== null && !isBroken) return refuse(session, event)
   // Remembered like a command: a late copy must not park again what was resumed.
   const id = `parked/${event.eventId}`
   if (heard(session.commands, id)) return { session, verdict: "duplicate" }

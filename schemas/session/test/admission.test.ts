@@ -96,6 +96,15 @@ describe("what can be asked of a session", () => {
     })
   })
 
+  it("that was used since someone looked at it: to be kept, where they delete what nobody uses", () => {
+    for (const story of [idle(), idle().ended(), idle().parked()]) {
+      const { session, sessionId, now } = story
+      const code = (unchangedSince: number | null): string | undefined =>
+        refusalOf(session, sessionId, { type: "session.delete", unchangedSince })?.code
+      assert.deepEqual([code(now - 1), code(now), code(null)], ["session_changed", undefined, undefined], session.phase)
+    }
+  })
+
   it("that runs: not to be closed for good, nor to have its tools changed", () => {
     const expected = {
       "session.start": "session_exists",

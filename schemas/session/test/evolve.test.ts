@@ -497,6 +497,20 @@ describe("E8 a record that breaks an invariant", () => {
     })
   }
 
+  // Found by the simulation, seed 4911: the router had decided twice, as the first append was unknown, and that landed after the session
+  // was resumed and the model asked again.
+  it("parks once for one breach: what was decided on it before the session was resumed falls with it", () => {
+    const story = asked().responded([], { content: "{" })
+    const causedBy = assertPhase(story, "awaiting-model").request.claim
+    const [first, second] = [story.draft((s) => s.parked({ causedBy })), story.draft((s) => s.parked({ causedBy, eventId: "evt_again" }))]
+    assert.equal(story.tell(first).verdict, "accepted")
+    assert.equal(story.resumed().tell(second).verdict, "superseded")
+    assert.equal(story.requested().tell(second).verdict, "superseded")
+    assertPhase(story, "awaiting-model")
+    const other = asked().responded([], { content: "{" }).interrupted()
+    assert.equal(other.parked({ causedBy }).verdict, "superseded")
+  })
+
   // Found by the simulation, seed 1100: an interrupt and the next request were chained on the state before the response, so that the
   // session was parked in the middle of a request that nobody had asked yet.
   it("lets no request follow that was decided before it was read, until the session is resumed", () => {

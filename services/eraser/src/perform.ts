@@ -62,14 +62,14 @@ export class Erasure {
     return []
   }
 
-  /** As any client would: intake refuses it where the session runs again. */
-  async #ask({ sessionId, commandId }: Extract<Work, { do: "delete" }>): Promise<void> {
+  /** As any client would: intake refuses it where the session runs again, or has been used meanwhile. */
+  async #ask({ sessionId, commandId, unchangedSince }: Extract<Work, { do: "delete" }>): Promise<void> {
     const { log, topics, partitions } = this.#means
     await log.append({
       topic: topics.commands,
       partition: partitionOf(sessionId, partitions),
       key: () => sessionId,
-      value: Buffer.from(JSON.stringify({ type: "session.delete", commandId, sessionId })),
+      value: Buffer.from(JSON.stringify({ type: "session.delete", commandId, sessionId, unchangedSince })),
       headers: { type: "session.delete", session: sessionId, command: commandId },
       certainty: "always",
     })

@@ -62,7 +62,8 @@ describe("a session that nobody has deleted", () => {
     for (const story of [idle(), idle().ended(), idle().message("More.").parked()]) {
       const [intent] = wants(story, { now: story.now + 30 * day }, 30 * day)
       assert.ok(intent?.do === "perform", story.session.phase)
-      assert.deepEqual(intent.work, { do: "delete", sessionId: "sesn_1", commandId: `retention/sesn_1/${story.now}` })
+      const commandId = `retention/sesn_1/${story.now}`
+      assert.deepEqual(intent.work, { do: "delete", sessionId: "sesn_1", commandId, unchangedSince: story.now })
     }
   })
 

@@ -298,7 +298,8 @@ describe("retention", () => {
       .responded([text("Hello.")])
       .idled()
     const running = a.beside("sesn_b").started().requested()
-    const { admin, start } = await stage(running.records)
+    const { admin, start, standing } = await stage(running.records)
+    const changedAt = (await standing()).findLast(({ headers }) => headers["session"] === "sesn_a")?.timestamp
     const commands = async (): Promise<string[]> =>
       (await recordsOf(admin, topics.commands)).map(({ value }) => Buffer.from(value ?? []).toString())
     const { loop } = await start("one", { limits: { retentionMs: 20 } })
@@ -307,10 +308,10 @@ describe("retention", () => {
     await loop.stop()
     assert.deepEqual(
       (await commands()).map((json) => {
-        const { type, sessionId } = JSON.parse(json) as { type: string; sessionId: string }
-        return [type, sessionId]
+        const { type, sessionId, unchangedSince } = JSON.parse(json) as { type: string; sessionId: string; unchangedSince: number }
+        return [type, sessionId, unchangedSince]
       }),
-      [["session.delete", "sesn_a"]],
+      [["session.delete", "sesn_a", changedAt]],
     )
   })
 })

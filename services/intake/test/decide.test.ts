@@ -825,6 +825,11 @@ describe("a session.archive and a session.delete", () => {
       assert.equal(rejected(heard({ type, sessionId }, {}, called())).code, "session_running")
       assert.equal(rejected(heard({ type, sessionId })).code, "session_unknown")
     }
+    const story = holding()
+    const unused = (unchangedSince: number): ReturnType<typeof heard> =>
+      heard({ type: "session.delete", sessionId, unchangedSince }, {}, story)
+    assert.equal(answered(unused(story.now)).type, "session.deleted")
+    assert.equal(rejected(unused(story.now - 1)).code, "session_changed")
   })
 
   it("leave nothing to be said to a session that is deleted, in its tenant's name", () => {

@@ -30,7 +30,19 @@ export async function perform(
   const { claim, attempt, failures, deadlineAt } = session.request
   const { clock } = performing
   const began = clock.monotonic()
-  const timeoutMs = Math.max(1, deadlineAt - performing.now())
+  const timeoutMs = deadlineAt - performing.now()
+  const common = { claim, turn: session.turns, attempt, causedBy: claim }
+  // It may have waited for a place since it was decided on: nobody waits for the answer any more, and asking costs.
+  if (timeoutMs <= 0 || performing.signal.aborted) {
+    const kind = performing.ending() ? "given_up" : timeoutMs <= 0 ? "deadline" : "cancelled"
+    const message = "The model was not asked: the request waited for a place until nobody wanted its answer any more."
+    return [
+      {
+        on: "sessions",
+        event: { type: "model.failed", ...common, kind, status: null, message, retryable: true, retryAfterMs: 0, requestId: null },
+      },
+    ]
+  }
   performing.abortAfter(timeoutMs)
   const body = openRequestBody(session)
   // A summary is no message to anyone.
@@ -49,7 +61,6 @@ export async function perform(
   const outcome = checked(answered, body)
   const durationMs = Math.round(clock.monotonic() - began)
   measured({ model: session.agent.model, provider: model.provider, seconds: durationMs / 1000, outcome })
-  const common = { claim, turn: session.turns, attempt, causedBy: claim }
   if (!("fault" in outcome)) return [{ on: "sessions", event: { type: "model.responded", ...common, ...outcome, durationMs } }]
   const { status, message, retryable, retryAfterMs, requestId } = outcome.fault
   // An aborted call met its deadline, unless this process is ending: then the next owner asks at once, and it counts as no failure.

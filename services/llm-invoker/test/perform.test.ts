@@ -202,6 +202,34 @@ describe("a model call", () => {
     assert.partialDeepStrictEqual(draft?.event, { kind: "deadline", retryable: true })
   })
 
+  it("that waited for a place until its deadline, or until nobody wants it, is not made", async () => {
+    const session = asking()
+    const { deadlineAt } = session.request
+    for (const [kind, fields] of [
+      ["deadline", { now: () => deadlineAt }],
+      ["cancelled", { signal: AbortSignal.abort() }],
+      ["given_up", { signal: AbortSignal.abort(), ending: () => true }],
+    ] as const) {
+      const model = scripted(answer)
+      const at = performing(fields)
+      const [draft] = await perform(
+        { session },
+        at,
+        model,
+        () => assert.fail("what is not made is not measured"),
+        () => 0.9,
+      )
+      assert.partialDeepStrictEqual(draft?.event, {
+        type: "model.failed",
+        claim: session.request.claim,
+        kind,
+        retryable: true,
+        retryAfterMs: 0,
+      })
+      assert.equal(model.asked.length, 0)
+    }
+  })
+
   it("that uses the tool_use id of an earlier turn again is asked again: its result would be taken for the old one", async () => {
     const use = toolUse("toolu_again", "add", { n: 1 })
     const story = new Story().started().requested().responded([use]).refused("toolu_again").requested()

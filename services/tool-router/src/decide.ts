@@ -29,7 +29,8 @@ export function decide(view: View, limits: RouterLimits): readonly Say[] {
   if (!isStarted(session)) return cancelClosed(view)
   if (session.breach !== null && session.phase !== "parked" && session.phase !== "ended") {
     const code = session.phase === "idle" ? "unusable_start" : "unreadable_response"
-    return [onSession("park", { type: "session.parked", code, message: session.breach })]
+    const causedBy = session.phase === "awaiting-model" ? session.request.claim : null
+    return [onSession("park", { type: "session.parked", code, message: session.breach, causedBy })]
   }
   if (session.phase === "parked") return []
   const intents: Say[] = []

@@ -107,7 +107,9 @@ describe("whether there is something to route", () => {
     given((story) => story.started(agent(tools)).requested().responded([], { content: "no JSON" }))
       .when(router())
       .then((intents, story) => {
-        says({ type: "session.parked", code: "unreadable_response" })(intents)
+        const { session } = story
+        assert.ok(session.phase === "awaiting-model")
+        says({ type: "session.parked", code: "unreadable_response", causedBy: session.request.claim })(intents)
         assertAccepted(story, intents)
         quiet(router()(story))
       })
