@@ -28,17 +28,20 @@ describe("generated files", () => {
         readme,
         readFileSync(join(root, "schemas/README.md"), "utf8").replace(/^# .*/, "# Mine").replaceAll("session.start", "session.begin"),
       )
+      cpSync(join(root, "schemas/session/src/fold-version.ts"), join(copy, "schemas/session/src/fold-version.ts"))
       const avro = join(copy, "schemas/events/avro")
       const [missing, changed] = readdirSync(avro).filter((name) => name.startsWith("reins.commands.")) as [string, string]
       rmSync(join(avro, missing))
       const before = readFileSync(join(avro, changed), "utf8").replace('"name": "commandId"', '"name": "askedId"')
       writeFileSync(join(avro, changed), before)
       writeFileSync(join(avro, "reins.sessions.Nothing.avsc"), "{}")
+      writeFileSync(join(copy, "schemas/session/src/fold-version.ts"), 'export const foldVersion = "of another fold"')
       assert.deepEqual([...differences(copy)].sort(), [
         "schemas/README.md is not current",
         `schemas/events/avro/${missing} is missing`,
         `schemas/events/avro/${changed} is not current`,
         "schemas/events/avro/reins.sessions.Nothing.avsc belongs to no event",
+        "schemas/session/src/fold-version.ts is not current",
       ])
       write(copy)
       assert.deepEqual(differences(copy), [])
@@ -96,6 +99,7 @@ const readAs: Readonly<Record<Family, readonly string[]>> = {
   agents: ["agents"],
   keys: ["keys"],
   deltas: ["deltas"],
+  snapshots: ["snapshots"],
 }
 
 /** The families in which a service may speak: a worker never writes to `sessions`. */

@@ -123,9 +123,12 @@ class Reader {
       instance: this.instance,
       from: (topic, partition, committed) => {
         this.committed.set(`${topic}/${partition}`, committed)
+        const begin = (from: number): number => {
+          this.#open.set(`${topic}/${partition}`, { topic, partition, records: [], from })
+          return from
+        }
         const from = this.#options.from?.(topic, partition, committed) ?? 0
-        this.#open.set(`${topic}/${partition}`, { topic, partition, records: [], from })
-        return from
+        return typeof from === "number" ? begin(from) : from.then(begin)
       },
       assigned: (partition) => {
         this.#expect(!this.#owned.has(partition), `partition ${partition} was assigned twice`)

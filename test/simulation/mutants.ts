@@ -511,6 +511,50 @@ export const mutants: readonly Mutant[] = [
     ],
   },
   {
+    name: "snapshot-ahead-of-the-fold",
+    wrong: "A snapshot says that it has records which were not folded when it was taken (S1).",
+    patches: [
+      {
+        folder: "services/runtime/src",
+        find: "const folded = (owned.next.get(topics.sessions) ?? 0) - 1",
+        replace: "const folded = (owned.next.get(topics.sessions) ?? 0) + 2",
+      },
+    ],
+  },
+  {
+    name: "low-watermark-too-high",
+    wrong: "The low watermark of the session log passes records that no snapshot has (rule 14, W1).",
+    patches: [{ folder: "services/runtime/src", find: "if (uncoveredFrom < mark) mark = uncoveredFrom", replace: "void uncoveredFrom" }],
+  },
+  {
+    name: "spilled-state-behind",
+    wrong: "A session that was spilled before is spilled as it was then (K1).",
+    patches: [
+      {
+        folder: "services/runtime/src",
+        find: "if (this.#unchanged.get(sessionId) !== session)",
+        replace: "if (this.#spill.restOf(sessionId) === undefined)",
+      },
+    ],
+  },
+  {
+    name: "snapshot-behind-its-word",
+    wrong: "What a snapshot of a session covers is believed, whichever state it is restored with (W1).",
+    patches: [{ folder: "services/runtime/src", find: "place.restored = offset\n", replace: "place.restored = offset + 4\n" }],
+  },
+  {
+    name: "zombie-snapshot-believed",
+    wrong: "A snapshot that came after the commit is relied on, however little it covers (rule 14, S3).",
+    patches: [
+      {
+        folder: "services/runtime/src",
+        find: "else if (best.at >= relied.next) from = Math.min(from, best.offset + 1)",
+        replace: "",
+      },
+    ],
+    shownBy: ["compaction", "append-late"],
+  },
+  {
     name: "summary-keeps-what-it-replaces",
     wrong: "A summary is added to the conversation that it stands for (E11).",
     patches: [

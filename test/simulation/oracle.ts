@@ -74,6 +74,7 @@ export interface Poison {
 export interface Counted {
   records: number
   takeovers: number
+  snapshots: number
   summaries: number
   late: number
   superseded: number
@@ -170,6 +171,7 @@ export class Oracle {
   readonly counted: Counted = {
     records: 0,
     takeovers: 0,
+    snapshots: 0,
     summaries: 0,
     late: 0,
     superseded: 0,
@@ -208,6 +210,8 @@ export class Oracle {
   readonly #eventIds = new Set<string>()
   readonly #keys = new Set<string>()
   /** What was written to `sessions`, by partition and key. */
+  /** By session: up to which offset its snapshots have folded it. */
+  readonly #covered = new Map<string, number>()
   readonly #written = new Map<string, Written>()
   /** The keys that have no tombstone, by partition and session; those of `session.deleted` aside. */
   readonly #unerased = new Map<string, Set<string>>()
@@ -282,6 +286,7 @@ export class Oracle {
     else history.push(record)
     this.counted.records++
     if (record.topic === this.#topics.commands) return this.#command(record)
+    if (record.topic === this.#topics.snapshots) this.#snapshot(record)
     const backend = this.#topics.backendOf(record.topic)
     if (backend === null && record.topic !== this.#topics.sessions) return
     if (backend === null && record.value === null) return this.#tombstone(record, by)
@@ -719,7 +724,9 @@ export class Oracle {
     // Where the beginning of a deleted session is erased and gone, its rest is folded to something else on the way; where it ends is judged.
     const isOnTheWay = offset < (this.#closedBy.get(event.sessionId)?.offset ?? 0) || event.type === "command.rejected"
     if (onSessions && isOnTheWay && this.#touched.has(`${partition}/${event.sessionId}`)) return
-    const differs = onSessions ? reference !== verdict : (reference === "accepted") !== (verdict === "accepted") && !isForgotten
+    // Of a copy that changes nothing, who was restored from snapshots does not know how far its partition of commands was answered.
+    const isCopy = "command" in event && reference === "duplicate" && verdict === "superseded"
+    const differs = onSessions ? reference !== verdict && !isCopy : (reference === "accepted") !== (verdict === "accepted") && !isForgotten
     if (matters && differs)
       this.#violated("I13", `${instance} says ${verdict} of ${topic}/${partition}/${offset} (${event.type}), the reference ${reference}`)
   }
@@ -867,9 +874,29 @@ export class Oracle {
     this.#poison.push(poison)
   }
 
+  /** How far the snapshots of a session have come, at most. */
+  #snapshot({ topic, partition, offset, key, headers }: LogRecord): void {
+    this.tell?.(`${topic}/${partition}/${offset} snapshot of ${key} up to ${headers["offset"]}`)
+    this.counted.snapshots++
+    this.#covered.set(String(key), Math.max(Number(headers["offset"]), this.#covered.get(String(key)) ?? -1))
+  }
+
   committed(group: string, commits: readonly Commit[]): void {
     for (const { topic, partition, offset } of commits) {
       const backend = this.#topics.backendOf(topic)
+      if (topic === this.#topics.sessions) {
+        for (const [id, written] of this.#written) {
+          if (!id.startsWith(`${partition}/`) || written.offset >= offset || written.sessionId === "") continue
+          // What is erased is needed by nobody.
+          const stands = this.#unerased.get(`${partition}/${written.sessionId}`)?.has(id.slice(id.indexOf("/") + 1))
+          if (written.type !== "session.deleted" && stands !== true) continue
+          if (written.offset > (this.#covered.get(written.sessionId) ?? -1))
+            this.#violated(
+              "I27",
+              `${group} committed ${topic}/${partition}/${offset}, and no snapshot has ${written.type} at ${written.offset}`,
+            )
+        }
+      }
       if (topic === this.#topics.commands) {
         for (const command of this.#commands.get(`${topic}/${partition}`) ?? []) {
           if (command.offset >= offset || this.#answers.has(command.commandId) || this.#forwarded(command.commandId, partition)) continue

@@ -6,7 +6,7 @@ import type { Log, LogRecord } from "@reins/log"
 import { partitionOf } from "@reins/log"
 import { Codec, decodeRecord } from "@reins/log/codec"
 import { type Carry, MemoryBroker, type MemoryLog } from "@reins/log/memory"
-import { type AnyService, Loop, type LoopOptions, Metrics, topicSettings } from "@reins/runtime"
+import { type AnyService, Loop, type LoopOptions, Metrics, Spill, topicSettings } from "@reins/runtime"
 import { SessionsFold, stateDigest } from "@reins/session"
 import { toolRouter } from "@reins/tool-router"
 import { worker } from "@reins/worker-kit"
@@ -153,6 +153,9 @@ class World implements Network {
   readonly #places: number | null
   /** How long a session that runs no more is kept. */
   readonly #retentionMs: number | null
+  /** How little a process keeps in memory, and how soon it writes snapshots: in some worlds everything that rests is spilled at once. */
+  readonly #memory: Pick<LoopOptions, "sessionBytes" | "snapshotRestsMs" | "commitIntervalMs">
+  readonly #spill = new Spill()
   /** How long the faults last. */
   readonly #troubleMs: number
   readonly #slow = new Map<string, { untilMs: number; delayMs: number }>()
@@ -180,6 +183,11 @@ class World implements Network {
     this.absenceGraceMs = draw.pick([0, 3000, 6000])
     this.#modelDeadlineMs = draw.pick([12_000, 45_000])
     this.#places = draw.pick([null, null, 1, 2])
+    this.#memory = {
+      sessionBytes: draw.pick([0, 20_000, 1_000_000_000]),
+      snapshotRestsMs: draw.pick([0, 400, 3000]),
+      commitIntervalMs: draw.pick([60, 500, 2000]),
+    }
     this.#retentionMs = draw.chance(0.15) ? draw.int(3000, 20_000) : null
     // Most worlds are dense; some are long enough for deadlines and their margins to pass between the messages.
     this.#troubleMs = draw.chance(0.85) ? draw.int(6000, 25_000) : draw.int(90_000, 200_000)
@@ -252,6 +260,7 @@ class World implements Network {
     if (!this.#clientsDone) this.#violated("I2", "a client still waits for an acknowledgement")
     this.#oracle.conclude()
     await this.#conclude()
+    this.#spill.close()
     return {
       seed: this.#options.seed,
       deployment: this.#deployment,
@@ -410,6 +419,8 @@ class World implements Network {
           clock: life,
           idPrefix: `${instance}_`,
           failed,
+          spill: this.#spill,
+          ...this.#memory,
           observe: (record) => {
             this.#oracle.observed(instance, record)
             const { forgetEvery } = this.#options
@@ -593,10 +604,17 @@ class World implements Network {
     })
     every("compaction", 1500, (own) => {
       this.#broker.compact(own.pick([topics.sessions, topics.declarations]), 0)
+      this.#broker.compact(topics.snapshots, own.int(0, this.#partitions - 1))
       this.#broker.compact(topics.sessions, own.int(0, this.#partitions - 1), { tombstones: own.pick(["keep", "drop"]) })
       return true
     })
     every("poison", 2000, (own) => {
+      // A stranger's record in the place of a session's snapshot.
+      if (own.chance(0.3)) {
+        const key = `s${own.int(0, 4)}`
+        const value = own.chance(0.2) ? null : Buffer.from("this is no snapshot")
+        this.#broker.inject(topics.snapshots, partitionOf(key, this.#partitions), { key, value })
+      }
       this.#poison(own, own.pick(readTopics))
       return true
     })

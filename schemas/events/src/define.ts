@@ -2,7 +2,7 @@ import { z } from "zod"
 import { envelope } from "./envelope.ts"
 
 /** Which topic a record type belongs to; the Avro namespace is `reins.<family>`. */
-export type Family = "sessions" | "tools" | "commands" | "declarations" | "deltas" | "agents" | "keys"
+export type Family = "sessions" | "tools" | "commands" | "declarations" | "deltas" | "snapshots" | "agents" | "keys"
 
 export interface Definition<T extends string = string, S extends z.ZodObject = z.ZodObject> {
   readonly type: T

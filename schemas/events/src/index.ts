@@ -19,6 +19,7 @@ export { isDeeperThan } from "./json-depth.ts"
 export type { ModelPreviewed } from "./model-previewed.ts"
 export type { Usage } from "./model-responded.ts"
 export { type IdleReason, idleReason } from "./session-idled.ts"
+export type { SessionSnapshot } from "./session-snapshot.ts"
 export type { HeldReason } from "./tool-call-held.ts"
 export type { ToolDeclared } from "./tool-declared.ts"
 export {
@@ -31,6 +32,7 @@ export {
   keysTopic,
   sessionsTopic,
   shippedBackends,
+  snapshotsTopic,
   type Topic,
   type TopicNames,
   toolsTopic,

@@ -47,6 +47,7 @@ export const sessionStarted = sessionFact({
       ],
       params: "{}",
       limits: { turns: 50, toolCalls: 200, outputTokens: 200000, wallClockMs: 600000 },
+      contextTokens: null,
     },
     input: '[{"type":"text","text":"Where is order 17?"}]',
     title: null,

@@ -95,6 +95,22 @@ export const keysTopic: Topic = {
   coPartitioned: false,
   config: { ...appendTime },
 }
+/** What of the session log need not be read again. The newest of a session is kept; a log without a cleaner takes the older ones out at once. */
+export const snapshotsTopic: Topic = {
+  suffix: "snapshots",
+  key: "sessionId",
+  partitionedBy: "murmur2(sessionId)",
+  cleanup: "compact",
+  holds: "folded states of sessions, each with the offset up to which it is folded; never part of the truth",
+  coPartitioned: true,
+  config: {
+    ...appendTime,
+    // Soon: what a deleted session left here is to go, and the smaller the topic, the sooner a partition is taken over.
+    "max.compaction.lag.ms": String(day),
+    "min.cleanable.dirty.ratio": "0.3",
+    "segment.ms": String(day / 4),
+  },
+}
 export const deltasTopic: Topic = {
   suffix: "deltas",
   key: "sessionId",
@@ -109,6 +125,7 @@ export const deltasTopic: Topic = {
 export const fixedTopics: readonly Topic[] = [
   commandsTopic,
   sessionsTopic,
+  snapshotsTopic,
   deltasTopic,
   declarationsTopic,
   agentsTopic,
@@ -124,6 +141,7 @@ export interface TopicNames {
   readonly prefix: string
   readonly commands: string
   readonly sessions: string
+  readonly snapshots: string
   readonly declarations: string
   readonly deadLetters: string
   readonly agents: string
@@ -140,6 +158,7 @@ export function topicNames(prefix: string): TopicNames {
     prefix,
     commands: `${prefix}.${commandsTopic.suffix}`,
     sessions: `${prefix}.${sessionsTopic.suffix}`,
+    snapshots: `${prefix}.${snapshotsTopic.suffix}`,
     declarations: `${prefix}.${declarationsTopic.suffix}`,
     deadLetters: `${prefix}.${deadLettersTopic.suffix}`,
     agents: `${prefix}.${agentsTopic.suffix}`,

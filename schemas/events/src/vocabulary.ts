@@ -29,6 +29,7 @@ import { sessionEnded } from "./session-ended.ts"
 import { sessionIdled } from "./session-idled.ts"
 import { sessionParked } from "./session-parked.ts"
 import { sessionResumed } from "./session-resumed.ts"
+import { sessionSnapshot } from "./session-snapshot.ts"
 import { sessionStarted } from "./session-started.ts"
 import { sessionUpdated } from "./session-updated.ts"
 import { toolCancelled } from "./tool-call-cancelled.ts"
@@ -98,6 +99,7 @@ export const definitions: readonly Definition[] = [
   environmentSaved,
   keySaved,
   modelPreviewed,
+  sessionSnapshot,
 ]
 
 type Said<D> = D extends { readonly type: infer T; readonly schema: infer S extends z.ZodObject }

@@ -14,10 +14,12 @@ export {
 } from "./api-events.ts"
 export { heard } from "./command-ids.ts"
 export { type Asking, continuation } from "./compaction.ts"
-export { conversationMessages, digestOf, emptyDigest, type Message, say, type Utterance } from "./conversation.ts"
+export { conversationMessages, digestOf, emptyDigest, forgottenPart, type Message, recalled, say, type Utterance } from "./conversation.ts"
 export { sha256Hex } from "./digest.ts"
 export { type AgentEntry, type AgentVersion, DirectoryFold, type EnvironmentEntry, type KeyEntry, type Save } from "./directory.ts"
 export { absent, allDone, allHeld, conversationWith, evolve } from "./evolve.ts"
+export { foldVersion } from "./fold-version.ts"
+export { type Frozen, freeze, thaw } from "./frozen.ts"
 export { asking, bodyVersion, openRequestBody, requestBody, requestBodyHash, requestParameters } from "./request-body.ts"
 export type {
   Absent,

@@ -1,6 +1,6 @@
 import { type Agent, canonicalJson } from "@reins/events"
 import { type Asking, askingForSummary } from "./compaction.ts"
-import { closing, joint, messagesText, type Utterance, utterances } from "./conversation.ts"
+import { assertWhole, closing, joint, messagesText, type Utterance, utterances } from "./conversation.ts"
 import { emptyHash, type RunningHash, sha256Hex } from "./digest.ts"
 import type { AwaitingModel } from "./session.ts"
 
@@ -78,6 +78,7 @@ const runningHashes = new WeakMap<Utterance, { readonly agent: Agent; readonly h
 
 /** SHA-256 of `requestBody`, at the cost of what is new since the last request of the same conversation. */
 export function requestBodyHash(agent: Agent, conversation: Utterance | null): string {
+  assertWhole(conversation)
   const frame = frameOf(agent)
   const fresh: Utterance[] = []
   let hash: RunningHash | undefined

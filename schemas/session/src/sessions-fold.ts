@@ -8,8 +8,20 @@ export class SessionsFold {
   /** Offset of the newest command that a fact answers, by command partition (design rule 15). */
   readonly commandOffsets: Map<number, number> = new Map()
 
+  readonly #elsewhere: (sessionId: string) => Session | undefined
+
+  /** `elsewhere` has sessions that are not kept in memory; one that it gives is kept from then on. */
+  constructor(elsewhere: (sessionId: string) => Session | undefined = () => undefined) {
+    this.#elsewhere = elsewhere
+  }
+
   get(sessionId: string): Session {
-    return this.sessions.get(sessionId) ?? absent
+    const kept = this.sessions.get(sessionId)
+    if (kept !== undefined) return kept
+    const session = this.#elsewhere(sessionId)
+    if (session === undefined) return absent
+    this.sessions.set(sessionId, session)
+    return session
   }
 
   apply(event: SessionEvent, at: Position): Verdict {

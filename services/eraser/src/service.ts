@@ -25,6 +25,7 @@ export function eraser({ log, codec, prefix, partitions, logger, limits: given }
     name: "eraser",
     contract,
     decide: (view) => decide(view, limits),
+    concernedWith: (rest) => rest === "deleted" || (limits.retentionMs !== null && rest !== "running"),
     perform: (work, performing) => erasure.perform(work, performing),
     // Those of one partition share a reading only if they may wait for it together.
     concurrency: 1000,

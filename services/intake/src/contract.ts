@@ -1,7 +1,7 @@
 import type { Contract } from "@reins/runtime"
 
 export const contract: Contract = {
-  reads: ["commands", "sessions", "declarations"],
+  reads: ["commands", "sessions", "snapshots", "declarations"],
   says: [
     "session.started",
     "message.received",
@@ -14,6 +14,7 @@ export const contract: Contract = {
     "session.archived",
     "session.deleted",
     "command.rejected",
+    "session.snapshot",
   ],
   buries: ["commands"],
   needsDeclarations: true,

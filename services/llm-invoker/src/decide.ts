@@ -29,6 +29,7 @@ export interface ModelCall {
 export function decide(view: View, limits: InvokerLimits): readonly Intent<ModelCall>[] {
   const { session } = view
   if (!isStarted(session) || session.phase === "ended" || session.phase === "parked" || session.breach !== null) return []
+  if (session.conversation?.whole === false && mustSend(session)) return [{ do: "recall" }]
   switch (session.phase) {
     case "idle":
       return session.wake ? [nextTurn(view, session, limits)] : []
@@ -42,6 +43,22 @@ export function decide(view: View, limits: InvokerLimits): readonly Intent<Model
       return [idle(session, session.reason, null)]
     case "awaiting-model":
       return [...whileAsking(view, session, limits), ...act(view)]
+    default:
+      return session satisfies never
+  }
+}
+
+/** Whether the next decision is about a request, whose bytes are the conversation's. */
+function mustSend(session: Running): boolean {
+  switch (session.phase) {
+    case "idle":
+      return session.wake
+    case "awaiting-tools":
+      return allDone(session.calls)
+    case "settling":
+      return session.reason === "context_window_exceeded"
+    case "awaiting-model":
+      return true
     default:
       return session satisfies never
   }

@@ -32,6 +32,8 @@ export class LocalFollowing implements Following, GroupMember {
   readonly #topics: string[]
   readonly #owned = new Set<number>()
   readonly #lanes = new Set<Lane>()
+  /** Another object each time that a partition is granted: what was begun for an earlier time is not wanted any more. */
+  readonly #granted = new Map<number, object>()
   readonly #ended: (following: LocalFollowing) => void
   #member = false
   /** The group has told it its share since it joined. */
@@ -85,6 +87,7 @@ export class LocalFollowing implements Following, GroupMember {
     this.#guard(() => {
       for (const partition of partitions) {
         this.#owned.add(partition)
+        this.#granted.set(partition, {})
         this.#options.assigned?.(partition)
       }
       for (const partition of partitions) for (const topic of this.#topics) this.#open(topic, partition)
@@ -184,9 +187,28 @@ export class LocalFollowing implements Following, GroupMember {
     const committed = group === undefined ? null : this.#hub.store.committed(group, topic, partition)
     const end = this.#hub.store.end(topic, partition)
     const from = this.#options.from?.(topic, partition, committed) ?? 0
-    if (from > end) {
+    if (typeof from === "number") {
+      this.#begin(topic, partition, from, end)
+      return
+    }
+    const since = this.#granted.get(partition)
+    const stillWanted = (): boolean => !this.#over && since !== undefined && since === this.#granted.get(partition)
+    from.then(
+      (offset) => {
+        if (stillWanted()) this.#guard(() => this.#begin(topic, partition, offset, end))
+      },
+      (error: unknown) => {
+        if (stillWanted()) this.#fail(error)
+      },
+    )
+  }
+
+  #begin(topic: string, partition: number, from: number, end: number): void {
+    for (const lane of this.#lanes) if (lane.topic === topic && lane.partition === partition) return
+    const now = this.#hub.store.end(topic, partition)
+    if (from > now) {
       throw new LogUnavailableError(
-        `${topic}[${partition}] should be read from offset ${from}, but it ends at ${end}: records that were acknowledged are missing.`,
+        `${topic}[${partition}] should be read from offset ${from}, but it ends at ${now}: records that were acknowledged are missing.`,
       )
     }
     const lane: Lane = {
@@ -212,7 +234,10 @@ export class LocalFollowing implements Following, GroupMember {
       this.#lanes.delete(lane)
       this.#hub.unwatch(lane)
     }
-    for (const partition of dropped) this.#owned.delete(partition)
+    for (const partition of dropped) {
+      this.#owned.delete(partition)
+      this.#granted.delete(partition)
+    }
   }
 
   #skipKnown(lane: Lane): void {

@@ -92,6 +92,8 @@ export interface TopicSettings {
   readonly name: string
   readonly partitions: number
   readonly cleanup: "compact" | "delete"
+  /** Of a compacted topic: a log without a cleaner takes the older records of a key out as soon as a newer one stands. */
+  readonly newestOnly?: boolean
   /** Further settings in the words of the log's own administration, written when the topic is created. */
   readonly config: Readonly<Record<string, string>>
 }
@@ -126,8 +128,11 @@ export interface FollowOptions {
   readonly instance: string
   /** Followed together: who owns partition p of one owns partition p of all. */
   readonly topics: readonly string[]
-  /** Where to begin a newly owned partition; `committed` is what the group last committed there. Default: the beginning. */
-  from?(topic: string, partition: number, committed: { offset: number; note: string } | null): number
+  /**
+   * Where to begin a newly owned partition; `committed` is what the group last committed there. Default: the beginning. Nothing of the topic
+   * is delivered before it has said so.
+   */
+  from?(topic: string, partition: number, committed: { offset: number; note: string } | null): number | Promise<number>
   /** Where the reader of this partition already is, so that what was folded at the acknowledgement is not fetched again. */
   position?(topic: string, partition: number): number | undefined
   /** Called before the first record of a newly owned partition. */

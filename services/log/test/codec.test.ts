@@ -156,8 +156,8 @@ describe("a record of another version", () => {
 
   it("of an event that we do not know is of an unknown type", async () => {
     const id = await registry.register(
-      "reins.sessions.ContextCompacted",
-      '{"type":"record","namespace":"reins.sessions","name":"ContextCompacted","fields":[]}',
+      "reins.sessions.SessionTeleported",
+      '{"type":"record","namespace":"reins.sessions","name":"SessionTeleported","fields":[]}',
     )
     await codec.learn(id)
     assert.equal(unreadable(codec.decode(framed(id, Buffer.alloc(0)))), "unknown_type")

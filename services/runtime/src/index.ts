@@ -33,4 +33,5 @@ export {
   type ToolDraft,
   type View,
 } from "./service.ts"
+export { Spill } from "./spill.ts"
 export { toolsTopicSettings, topicSettings } from "./topics.ts"

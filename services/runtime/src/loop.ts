@@ -11,7 +11,7 @@ import {
   type LogRecord,
 } from "@reins/log"
 import { type Codec, type Decoded, decodeRecord, isJson } from "@reins/log/codec"
-import { isStarted, type Session, statusOf, type Verdict } from "@reins/session"
+import { isStarted, type Session, type Verdict } from "@reins/session"
 import type { Logger } from "pino"
 import { Burial, type Ours } from "./burial.ts"
 import { type Clock, LogTime, systemClock } from "./clock.ts"
@@ -19,12 +19,15 @@ import { Declarations, declare } from "./declarations.ts"
 import { type CommandDesk, hearCommands } from "./hear-commands.ts"
 import { Liveness } from "./liveness.ts"
 import type { Metrics } from "./metrics.ts"
-import { buriedTo, Offsets } from "./offsets.ts"
+import { buriedTo, Offsets, reliedOn } from "./offsets.ts"
 import { OwnedPartition, type Pending } from "./owned-partition.ts"
 import { Performers } from "./performers.ts"
+import { recallConversation } from "./recall.ts"
 import { type AnyService, callTag, type Draft, type Erasing, type Intent, type View } from "./service.ts"
 import { SessionView, type ViewSource } from "./session-view.ts"
+import { type Relied, type Restored, restsMsDefault, Snapshots } from "./snapshots.ts"
 import { type Origin, Speaker } from "./speaker.ts"
+import { Spill } from "./spill.ts"
 import { Timers } from "./timers.ts"
 
 export interface LoopOptions {
@@ -49,6 +52,12 @@ export interface LoopOptions {
   /** Sees every record as it is folded: for the terminal, tests and audits. */
   readonly observe?: (record: Observed) => void
   readonly commitIntervalMs?: number
+  /** What sessions may take in memory before those that rest are spilled, in bytes; about. */
+  readonly sessionBytes?: number
+  /** Where sessions are spilled to; one of its own unless given. */
+  readonly spill?: Spill
+  /** Log time for which a session rests before its snapshot is written. */
+  readonly snapshotRestsMs?: number
   /** Whether answers are previewed while they are written. Default: yes. */
   readonly previews?: boolean
 }
@@ -74,6 +83,12 @@ const stopsSession: ReadonlySet<string> = new Set([
   "session.deleted",
   "session.parked",
 ])
+export const sessionBytesDefault: number = 128 * 1024 * 1024
+/** Records folded between two looks at the memory that sessions take, while a partition is caught up on. */
+const spillEvery = 2000
+const readAgainMs = 500
+/** Sessions at rest that are decided on in one go: a million of them must not hold the loop up. */
+const sweepMax = 100
 /** How long an aborted effect may take to say that it was. */
 const abortGraceMs = 1000
 /**
@@ -105,6 +120,10 @@ export class Loop {
   readonly #burial: Burial
   readonly #offsets: Offsets
   readonly #desk: CommandDesk
+  readonly #snapshots: Snapshots
+  readonly #spill: Spill
+  readonly #restoring = new WeakMap<OwnedPartition, Promise<Restored>>()
+  #folds = 0
   #following: Following | undefined
   #declarationsFollowing: Following | undefined
   #deciding: Set<OwnedPartition> = new Set()
@@ -130,6 +149,8 @@ export class Loop {
       append: (owned, sessionId, key, draft, origin, certainty) => this.#append(owned, sessionId, key, draft, origin, certainty),
       bury: (owned, record, service, reason, message) => this.#bury(owned, record, service, reason, message),
     }
+    this.#spill = options.spill ?? new Spill()
+    this.#snapshots = new Snapshots({ log, codec, topics: this.#topics, logger, restsMs: options.snapshotRestsMs ?? restsMsDefault })
     this.#time = new LogTime(this.#clock)
     this.#liveness = new Liveness(options.log, this.#clock, options.group, options.instance)
     this.#timers = new Timers(
@@ -223,6 +244,10 @@ export class Loop {
     return [...this.#owned.keys()].sort((a, b) => a - b)
   }
 
+  get #writesSnapshots(): boolean {
+    return this.#options.services.some((service) => service.contract.says.includes("session.snapshot"))
+  }
+
   /** The state of a session in a partition that this process owns and has caught up. */
   session(partition: number, sessionId: string): Session | undefined {
     const owned = this.#owned.get(partition)
@@ -263,6 +288,7 @@ export class Loop {
     this.#liveness.stop()
     await this.#declarationsFollowing?.stop()
     await this.#following?.stop()
+    if (this.#options.spill === undefined) this.#spill.close()
   }
 
   // --- reading
@@ -295,19 +321,52 @@ export class Loop {
     })
   }
 
-  #from(topic: string, partition: number, committed: { offset: number; note: string } | null): number {
+  #from(topic: string, partition: number, committed: { offset: number; note: string } | null): number | Promise<number> {
     const owned = this.#owned.get(partition)
+    if (owned !== undefined && (topic === this.#topics.snapshots || topic === this.#topics.sessions))
+      return this.#fromSnapshots(owned, topic, committed)
     const buried = buriedTo(committed?.note)
     owned?.buriedTo.set(topic, Math.max(buried, topic === this.#topics.commands ? (committed?.offset ?? 0) : 0))
-    // Offsets are a hint (design rule 14): without snapshots the session log is read from its beginning.
-    const from = topic === this.#topics.sessions ? 0 : (committed?.offset ?? 0)
+    const from = committed?.offset ?? 0
     owned?.next.set(topic, from)
     return from
   }
 
+  /** The session log is read from where its snapshots end, and both are known only once those are read. */
+  async #fromSnapshots(owned: OwnedPartition, topic: string, committed: { offset: number; note: string } | null): Promise<number> {
+    if (topic === this.#topics.sessions) {
+      owned.buriedTo.set(topic, buriedTo(committed?.note))
+      owned.committed.resolve(committed)
+    }
+    const { offset = 0, note } = (await owned.committed.promise) ?? {}
+    let restoring = this.#restoring.get(owned)
+    if (restoring === undefined) {
+      restoring = this.#restore(owned, offset, reliedOn(note))
+      this.#restoring.set(owned, restoring)
+    }
+    const restored = await restoring
+    const from = topic === this.#topics.sessions ? restored.sessions : restored.snapshots
+    owned.next.set(topic, from)
+    return from
+  }
+
+  /** Until the snapshots could be read: what the log does not tell now it tells later. */
+  async #restore(owned: OwnedPartition, committed: number, relied: Relied | null): Promise<Restored> {
+    const isCurrent = (): boolean => this.#owned.get(owned.number) === owned && !this.#stopped
+    for (;;) {
+      try {
+        return await this.#snapshots.restore(owned, committed, relied, isCurrent)
+      } catch (error) {
+        if (!isCurrent()) return { sessions: 0, snapshots: 0 }
+        this.#options.logger.warn({ err: error, partition: owned.number }, "The snapshots of a partition could not be read; trying again.")
+        await new Promise<void>((resolve) => this.#clock.after(readAgainMs, resolve))
+      }
+    }
+  }
+
   #assigned(partition: number): void {
     this.#options.metrics.rebalances.inc({ group: this.#options.group })
-    this.#owned.set(partition, new OwnedPartition(partition))
+    this.#owned.set(partition, new OwnedPartition(partition, this.#spill.partition()))
     this.#assignedAt.set(partition, this.#clock.monotonic())
   }
 
@@ -319,6 +378,7 @@ export class Loop {
     this.#giveUp(owned)
     for (const performers of this.#performers.values()) performers.dropWaiting(partition)
     this.#owned.delete(partition)
+    owned.sessions.drop()
   }
 
   #records(topic: string, partition: number, records: readonly LogRecord[]): void | Promise<void> {
@@ -339,10 +399,15 @@ export class Loop {
         owned.commands.push(record)
         continue
       }
+      if (topic === this.#topics.snapshots) {
+        owned.next.set(topic, record.offset + 1)
+        this.#snapshots.read(owned, record)
+        continue
+      }
       const backend = this.#topics.backendOf(topic)
       if (record.value === null) {
         // A tombstone: the record is erased. On a tool topic, where nothing is erased, it says nothing.
-        if (backend === null) owned.standing.readTombstone(record)
+        if (backend === null) owned.places.readTombstone(record)
         owned.next.set(topic, record.offset + 1)
         this.#options.metrics.folded.inc(topic, "erased")
         continue
@@ -358,9 +423,9 @@ export class Loop {
       else {
         owned.next.set(topic, record.offset + 1)
         // Nobody can read it, but it may be part of a session that is to be erased.
-        const { session = record.key?.slice(0, record.key.lastIndexOf("/")) } = record.headers
-        if (backend === null && session !== undefined) {
-          owned.standing.read(session, record.offset)
+        const session = record.headers["session"] ?? record.key?.slice(0, Math.max(0, record.key.lastIndexOf("/"))) ?? ""
+        if (backend === null && session !== "") {
+          owned.places.read(session, record.offset, record.timestamp)
           owned.dirty.add(session)
         }
         this.#unreadable(owned, record, backend === null ? "sessions" : "tools", decoded)
@@ -401,11 +466,17 @@ export class Loop {
     timestamp: number,
   ): void {
     const at = { offset, timestamp }
+    if (backend === null && owned.places.isRestored(event.sessionId, offset)) {
+      owned.next.set(topic, offset + 1)
+      this.#options.metrics.folded.inc(topic, "restored")
+      return
+    }
     const verdict = backend === null ? owned.foldSession(event as SessionEvent, at) : owned.toolsFold(backend).apply(event as ToolEvent, at)
     owned.next.set(topic, offset + 1)
     owned.readBack(event.sessionId)
-    if (backend !== null && this.#options.log.remove !== undefined) owned.standing.readBeside(event.sessionId)
+    if (backend !== null && this.#options.log.remove !== undefined) owned.places.readBeside(event.sessionId)
     owned.dirty.add(event.sessionId)
+    if (!owned.caughtUp.has(topic) && ++this.#folds % spillEvery === 0) this.#spillSome(owned)
     if (verdict === "accepted") this.#stopEffects(event)
     const { metrics } = this.#options
     metrics.folded.inc(topic, verdict)
@@ -474,9 +545,25 @@ export class Loop {
       this.#assignedAt.delete(owned.number)
       this.#options.metrics.replaySeconds.observe({ service: this.#options.group }, (this.#clock.monotonic() - since) / 1000)
     }
-    for (const sessionId of owned.sessions.sessions.keys()) owned.dirty.add(sessionId)
+    for (const [sessionId] of owned.sessions.inMemory()) owned.dirty.add(sessionId)
+    for (const sessionId of owned.sessions.spilled((rest) => rest === "running")) owned.dirty.add(sessionId)
+    this.#sweep(owned, [
+      ...owned.sessions.spilled((rest) => this.#options.services.some((service) => service.concernedWith?.(rest) === true)),
+    ])
     for (const fold of owned.tools.values()) for (const sessionId of fold.openSessions()) owned.dirty.add(sessionId)
     this.#scheduleDecide(owned)
+  }
+
+  /** Decides on sessions that rest, a few at a time, beside everything else. */
+  #sweep(owned: OwnedPartition, sessionIds: readonly string[]): void {
+    for (const sessionId of sessionIds.slice(0, sweepMax)) owned.dirty.add(sessionId)
+    if (sessionIds.length <= sweepMax) return
+    this.#clock.after(1, () => {
+      if (this.#stopped || this.#owned.get(owned.number) !== owned) return
+      this.#spillSome(owned)
+      this.#sweep(owned, sessionIds.slice(sweepMax))
+      this.#scheduleDecide(owned)
+    })
   }
 
   #wake(partition: number, sessionId: string): void {
@@ -571,6 +658,10 @@ export class Loop {
         })
         return false
       }
+      case "recall": {
+        void this.#recall(owned, sessionId, service)
+        return false
+      }
       case "wake": {
         this.#timers.set(intent.at, `${owned.number}/${sessionId}`, { partition: owned.number, sessionId })
         return false
@@ -582,6 +673,58 @@ export class Loop {
 
   #view(owned: OwnedPartition, sessionId: string, service: AnyService): View {
     return new SessionView(this.#source, owned, sessionId, this.#time.now(), this.#begunBy.get(service.name) as (key: string) => boolean)
+  }
+
+  // --- what is not in memory
+
+  #isBusy(owned: OwnedPartition, sessionId: string): boolean {
+    return owned.dirty.has(sessionId) || owned.recalling.has(sessionId) || owned.pendingOf(sessionId).length > 0
+  }
+
+  #spillSome(owned: OwnedPartition): void {
+    const all = this.#options.sessionBytes ?? sessionBytesDefault
+    owned.sessions.spillDownTo(
+      all / this.#owned.size,
+      (sessionId) => owned.caughtUp.has(this.#topics.sessions) && this.#isBusy(owned, sessionId),
+    )
+  }
+
+  /** Brings the conversation back from the records that the session follows from. */
+  async #recall(owned: OwnedPartition, sessionId: string, service: AnyService): Promise<void> {
+    if (owned.recalling.has(sessionId)) return
+    owned.recalling.add(sessionId)
+    const { log, codec, logger } = this.#options
+    const { sessions } = owned
+    try {
+      const recalled = await recallConversation(
+        log,
+        codec,
+        this.#topics.sessions,
+        owned.number,
+        sessions.get(sessionId),
+        sessions.recordsOf(sessionId),
+      )
+      if (this.#owned.get(owned.number) === owned) {
+        if (recalled !== null) sessions.recall(sessionId, recalled)
+        else {
+          const message = "What was said in it is not in the log any more: records that its conversation consists of are missing."
+          this.#say(
+            owned,
+            sessionId,
+            service,
+            "park/recall",
+            { on: "sessions", event: { type: "session.parked", code: "content_missing", message } },
+            "once",
+          )
+        }
+      }
+    } catch (error) {
+      logger.warn({ err: error, sessionId }, "A conversation could not be read back; it is tried again.")
+      await new Promise<void>((resolve) => this.#clock.after(readAgainMs, resolve))
+    } finally {
+      owned.recalling.delete(sessionId)
+      this.#wake(owned.number, sessionId)
+    }
   }
 
   // --- saying
@@ -688,20 +831,20 @@ export class Loop {
   /** For an effect on a partition as it is owned now: once it is lost, whoever owns it goes on, and nothing more is said here. */
   #erasing(owned: OwnedPartition, sessionId: string): Erasing {
     const { sessions, commands } = this.#topics
-    const beside = owned.standing.besideCount(sessionId)
+    const beside = owned.places.besideCount(sessionId)
     return {
       partition: owned.number,
       tombstone: async (record) => {
         if (this.#stopped || this.#owned.get(owned.number) !== owned) throw new AppendWithdrawnError("The partition was lost.")
         const placed = await this.#speaker.erase(sessionId, record)
         this.#time.read(placed.timestamp)
-        owned.standing.erased(sessionId, record.offset)
+        owned.places.erased(sessionId, record.offset)
         // Design rule 18 holds for what is not folded too: what follows it in the log shall not have to wait until it is read.
         if (owned.next.get(sessions) === placed.offset) owned.next.set(sessions, placed.offset + 1)
       },
       erased: (below) => {
-        owned.standing.erased(sessionId, below - 1)
-        owned.standing.removedBeside(sessionId, beside)
+        owned.places.erased(sessionId, below - 1)
+        owned.places.removedBeside(sessionId, beside)
       },
       commandsDealtWith: (partition) => this.#owned.get(partition)?.commandsDealtWith(commands) ?? 0,
     }
@@ -724,7 +867,8 @@ export class Loop {
 
   /** Design rule 7: claims that this process made and has not begun are given up by a record, and never begun. */
   #giveUp(owned: OwnedPartition): void {
-    const sessionIds = new Set<string>([...owned.sessions.sessions.keys(), ...owned.pendingSessions()])
+    // What runs is in memory.
+    const sessionIds = new Set<string>([...[...owned.sessions.inMemory()].map(([sessionId]) => sessionId), ...owned.pendingSessions()])
     for (const fold of owned.tools.values()) for (const sessionId of fold.openSessions()) sessionIds.add(sessionId)
     for (const sessionId of sessionIds) {
       for (const service of this.#options.services) {
@@ -753,10 +897,11 @@ export class Loop {
     const counts = { running: 0, idle: 0, ended: 0, parked: 0 }
     for (const owned of this.#owned.values()) {
       if (!this.#isReady(owned)) continue
+      if (this.#writesSnapshots && !this.#draining)
+        this.#snapshots.write(owned, this.#time.now(), (sessionId) => this.#isBusy(owned, sessionId))
       commits.push(...this.#offsets.due(owned))
-      for (const session of owned.sessions.sessions.values()) {
-        if (isStarted(session)) counts[statusOf(session)]++
-      }
+      this.#spillSome(owned)
+      for (const [rest, count] of owned.sessions.counts()) if (rest in counts) counts[rest as keyof typeof counts] += count
     }
     for (const [status, count] of Object.entries(counts)) this.#options.metrics.sessions.set({ status }, count)
     if (commits.length > 0) await this.#following.commit(commits)

@@ -1,6 +1,7 @@
 import type { TopicNames } from "@reins/events"
 import type { Commit } from "@reins/log"
 import type { OwnedPartition } from "./owned-partition.ts"
+import type { Relied } from "./snapshots.ts"
 
 /** Log time for which closed calls are remembered beyond their deadline: more than brokers' clocks differ. */
 const forgetMarginMs = 60_000
@@ -26,7 +27,8 @@ export class Offsets {
       const id = `${topic}/${owned.number}`
       if (this.#committed.get(id) === mark) continue
       this.#committed.set(id, mark)
-      commits.push({ topic, partition: owned.number, offset, note: `read=${buried}` })
+      const relied = topic === this.#topics.sessions ? reliedNote(owned, this.#topics.snapshots) : ""
+      commits.push({ topic, partition: owned.number, offset, note: `read=${buried}${relied}` })
     }
     return commits
   }
@@ -36,18 +38,21 @@ export class Offsets {
     if (topic === this.#topics.commands) return owned.commandsDealtWith(topic)
     const backend = this.#topics.backendOf(topic)
     if (backend !== null) return owned.toolsFold(backend).forget(next, forgetMarginMs, (call) => owned.awaits(call))
-    let mark = next
-    for (const [sessionId, first] of owned.firstOffsets) {
-      if (first >= mark) continue
-      const { phase } = owned.sessions.get(sessionId)
-      // Of a deleted one nothing is needed but by whoever has to go on erasing it.
-      if (phase === "deleted" ? owned.standing.from(sessionId) !== null : phase !== "ended") mark = first
-    }
-    return mark
+    return topic === this.#topics.sessions ? owned.places.lowWatermark(next) : next
   }
 }
 
 /** How far unreadable records below a commit were buried, from its note. */
 export function buriedTo(note: string | undefined): number {
-  return Number((/^read=(\d+)$/.exec(note ?? "") ?? [])[1] ?? 0)
+  return Number((/^read=(\d+)/.exec(note ?? "") ?? [])[1] ?? 0)
+}
+
+function reliedNote(owned: OwnedPartition, topic: string): string {
+  return ` snapshots=${owned.next.get(topic) ?? 0}/${owned.places.snapshotCount}`
+}
+
+/** The snapshots that a commit of `sessions` relies on, from its note; null where it relies on none. */
+export function reliedOn(note: string | undefined): Relied | null {
+  const [, next, count] = / snapshots=(\d+)\/(\d+)$/.exec(note ?? "") ?? []
+  return next === undefined || count === undefined ? null : { next: Number(next), count: Number(count) }
 }

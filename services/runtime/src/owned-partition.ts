@@ -7,12 +7,13 @@ import {
   isStarted,
   type Position,
   type Session,
-  SessionsFold,
   type ToolCall,
   ToolsFold,
   type Verdict,
 } from "@reins/session"
-import { Standing } from "./standing.ts"
+import { KeptSessions } from "./kept-sessions.ts"
+import { Places } from "./places.ts"
+import type { PartitionSpill } from "./spill.ts"
 
 /** A decision or result of this process that is appended and not yet read back. */
 export interface Pending {
@@ -28,7 +29,7 @@ const none: readonly Pending[] = []
 /** What a process knows of one partition: its folds, and what of its own it has not read back. One for every hosted service together. */
 export class OwnedPartition {
   readonly number: number
-  readonly sessions: SessionsFold = new SessionsFold()
+  readonly sessions: KeptSessions
   /** By backend. */
   readonly tools: Map<string, ToolsFold> = new Map()
   /** The next offset to fold, by topic. */
@@ -39,9 +40,11 @@ export class OwnedPartition {
   readonly freshFrom: Map<string, number> = new Map()
   /** Sessions to decide about. */
   readonly dirty: Set<string> = new Set()
-  /** Offset of the first record of every session here: the low watermark of `sessions`. */
-  readonly firstOffsets: Map<string, number> = new Map()
-  readonly standing: Standing = new Standing()
+  readonly places: Places = new Places()
+  /** What the group last committed of `sessions`, once it is known. */
+  readonly committed: PromiseWithResolvers<{ readonly offset: number; readonly note: string } | null> = Promise.withResolvers()
+  /** Sessions whose conversation is being read back. */
+  readonly recalling: Set<string> = new Set()
   /** Commands that wait until the partition is caught up. */
   readonly commands: LogRecord[] = []
   /** Offsets of commands whose answer does not stand yet. */
@@ -54,8 +57,9 @@ export class OwnedPartition {
   /** The session ahead of what is settled, until either changes. */
   readonly #ahead = new Map<string, { readonly settled: Session; readonly version: number; readonly session: Session }>()
 
-  constructor(number: number) {
+  constructor(number: number, spill: PartitionSpill) {
     this.number = number
+    this.sessions = new KeptSessions(spill)
   }
 
   /** The offset below which nothing of a topic waits for its dead letter; `next` where nothing does. */
@@ -70,8 +74,8 @@ export class OwnedPartition {
 
   /** Whether the session of a call still waits for what becomes of it. */
   awaits({ sessionId, toolUseId }: ToolCall): boolean {
-    const session = this.sessions.get(sessionId)
-    if (!isStarted(session) || session.phase === "ended") return false
+    const session = this.sessions.ifItMayWait(sessionId)
+    if (session === undefined || !isStarted(session) || session.phase === "ended") return false
     return session.calls.some((call) => call.toolUseId === toolUseId && call.state.is === "dispatched")
   }
 
@@ -85,8 +89,7 @@ export class OwnedPartition {
   }
 
   foldSession(event: SessionEvent, at: Position): Verdict {
-    if (event.type !== "session.deleted") this.standing.read(event.sessionId, at.offset)
-    if (!this.firstOffsets.has(event.sessionId)) this.firstOffsets.set(event.sessionId, at.offset)
+    this.places.read(event.sessionId, at.offset, at.timestamp, event.type === "session.deleted")
     return this.sessions.apply(event, at)
   }
 

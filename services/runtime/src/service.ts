@@ -2,6 +2,7 @@ import type { Envelope, ModelPreviewed, SessionEvent, ToolDeclared, ToolEvent } 
 import type { LogRecord } from "@reins/log"
 import type { Session, ToolCall } from "@reins/session"
 import type { Clock } from "./clock.ts"
+import type { Rest } from "./spill.ts"
 
 /** What a service reads and says, as data: the catalogue, the ACLs and the tests derive from it. */
 export interface Contract {
@@ -45,6 +46,8 @@ export type Intent<Work = never> =
     }
   /** Decide again at this log time. */
   | { readonly do: "wake"; readonly at: number }
+  /** Decide again once the conversation is whole: it has to be sent, and was not kept in memory. */
+  | { readonly do: "recall" }
 
 /** Tags an effect as belonging to one attempt at a call. */
 export function callTag(sessionId: string, toolUseId: string, attempt: number): string {
@@ -143,6 +146,8 @@ export interface Service<Work = never> {
   giveUp?(view: View): readonly Draft[]
   /** Judges one command; `view` shows the session that it is for. */
   hear?(record: LogRecord, view: (sessionId: string) => View): Hearing
+  /** Whether it may have something to do, unasked, about a session that rests so. Sessions that run are always decided on. */
+  concernedWith?(rest: Rest): boolean
   /** Tools that this service serves; published to `tool-declarations` before it follows. */
   readonly declares?: readonly ToolDeclared[]
   /** Effects at the same time; further ones wait. */

@@ -35,7 +35,7 @@ export class SessionView implements View {
     this.session = owned.ahead(sessionId, source.topics.sessions, now)
     this.settled = owned.sessions.get(sessionId)
     this.sessionsNext = owned.next.get(source.topics.sessions) ?? 0
-    this.standing = owned.standing.from(sessionId)
+    this.standing = owned.places.erasableFrom(sessionId)
     this.#owned = owned
     this.#source = source
     this.#begun = begun

@@ -8,6 +8,7 @@ import { pino } from "pino"
 import { serveHealth } from "../src/health.ts"
 import { Loop, type Observed } from "../src/loop.ts"
 import { Metrics } from "../src/metrics.ts"
+import { buriedTo } from "../src/offsets.ts"
 import type { AnyService } from "../src/service.ts"
 import { topicSettings } from "../src/topics.ts"
 
@@ -101,7 +102,7 @@ function commitsOf(log: MemoryLog): Commit[] {
 
 /** Waits until a client has committed that every unreadable record of `topic` below `offset` is buried. */
 async function untilBuried(commits: readonly Commit[], topic: string, offset: number): Promise<void> {
-  await until(() => commits.some((commit) => commit.topic === topic && commit.note === `read=${offset}`))
+  await until(() => commits.some((commit) => commit.topic === topic && buriedTo(commit.note) === offset))
 }
 
 async function buried(log: MemoryLog): Promise<readonly string[]> {

@@ -2,10 +2,11 @@ import assert from "node:assert/strict"
 import { describe, it } from "node:test"
 import { agent, Story, tool, toolUse } from "@reins/session/testing"
 import { OwnedPartition } from "../src/owned-partition.ts"
+import { Spill } from "../src/spill.ts"
 
 /** A process that has read what a story tells. */
 function reading(story: Story): OwnedPartition {
-  const owned = new OwnedPartition(0)
+  const owned = new OwnedPartition(0, new Spill().partition())
   for (const { event, at } of story.records) owned.foldSession(event, at)
   for (const { backend, event, at } of story.toolRecords) owned.toolsFold(backend).apply(event, at)
   return owned
@@ -36,6 +37,10 @@ describe("a result that its session has not taken yet", () => {
       refunding().outcomeUnknown("toolu_1"),
     ])
       assert.equal(reading(story).awaits(story.toolCall("toolu_1")), false)
-    assert.equal(new OwnedPartition(0).awaits(refunding().toolCall("toolu_1")), false, "a worker does not read sessions")
+    assert.equal(
+      new OwnedPartition(0, new Spill().partition()).awaits(refunding().toolCall("toolu_1")),
+      false,
+      "a worker does not read sessions",
+    )
   })
 })

@@ -1,7 +1,7 @@
 import type { Contract } from "@reins/runtime"
 
 export const contract: Contract = {
-  reads: ["sessions", "tools", "declarations"],
+  reads: ["sessions", "snapshots", "tools", "declarations"],
   says: [
     "tool-call.refused",
     "tool-call.held",

@@ -203,12 +203,14 @@ export class KafkaFollowing implements Following, Reader {
       if (wanted.length === 0) return
       try {
         const committed = await this.#committed(wanted.map(({ one, topic }) => ({ topic, partition: one.partition })))
-        for (const { one, topic } of wanted) {
-          if (!current(one, topic)) continue
-          const from = this.#options.from?.(topic, one.partition, committed.get(`${topic}\u0000${one.partition}`) ?? null) ?? 0
-          if (!current(one, topic)) continue
-          one.positions.set(topic, this.#fetcher.add(topic, one.partition, Math.max(0, from)))
-        }
+        await Promise.all(
+          wanted.map(async ({ one, topic }) => {
+            if (!current(one, topic)) return
+            const from = this.#options.from?.(topic, one.partition, committed.get(`${topic}\u0000${one.partition}`) ?? null) ?? 0
+            const offset = typeof from === "number" ? from : await from
+            if (current(one, topic)) one.positions.set(topic, this.#fetcher.add(topic, one.partition, Math.max(0, offset)))
+          }),
+        )
         return
       } catch (error) {
         if (!(error instanceof CommitsUnreadError)) {

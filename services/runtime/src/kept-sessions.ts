@@ -1,0 +1,175 @@
+import type { SessionEvent } from "@reins/events"
+import {
+  absent,
+  type Frozen,
+  freeze,
+  isStarted,
+  type Position,
+  type Session,
+  SessionsFold,
+  statusOf,
+  thaw,
+  type Utterance,
+  type Verdict,
+} from "@reins/session"
+import type { PartitionSpill, Rest, Spilled } from "./spill.ts"
+
+/** What a session takes in memory beside what was said in it, in bytes: measured, with an agent of two tools. */
+const bytesOfState = 4096
+
+/** Where a session rests, in one word. */
+export function restOf(session: Session): Rest {
+  return isStarted(session) ? statusOf(session) : session.phase
+}
+
+/**
+ * The sessions of one partition: those that run, or were touched lately, in memory; the others spilled. One that was spilled comes back
+ * with its conversation forgotten, to be recalled from the log by whoever has to send it.
+ *
+ * K1 What is spilled is the folded state as it stands; a record of a spilled session is folded on it, and on nothing older.
+ * K2 What runs is never spilled.
+ */
+export class KeptSessions {
+  readonly #fold: SessionsFold
+  readonly #spill: PartitionSpill
+  /** Offsets of the records that a session in memory follows from. */
+  readonly #records = new Map<string, number[]>()
+  /** Sessions in memory whose spilled state is still theirs. */
+  readonly #unchanged = new Map<string, Session>()
+  #saidBytes = 0
+
+  constructor(spill: PartitionSpill) {
+    this.#spill = spill
+    this.#fold = new SessionsFold((sessionId) => this.#thawed(sessionId))
+  }
+
+  /** Offset of the newest command that a fact answers, by command partition (design rule 15). */
+  get commandOffsets(): ReadonlyMap<number, number> {
+    return this.#fold.commandOffsets
+  }
+
+  get(sessionId: string): Session {
+    return this.#fold.get(sessionId)
+  }
+
+  /** Sessions in memory. */
+  inMemory(): Iterable<[string, Session]> {
+    return this.#fold.sessions.entries()
+  }
+
+  /** The session if it may wait for the result of a call that was sent: what runs is in memory (K2), and what is parked may be anywhere. */
+  ifItMayWait(sessionId: string): Session | undefined {
+    return this.#fold.sessions.get(sessionId) ?? (this.#spill.restOf(sessionId) === "parked" ? this.#fold.get(sessionId) : undefined)
+  }
+
+  /** Spilled sessions that rest so. */
+  spilled(wanted: (rest: Rest) => boolean): Iterable<string> {
+    return this.#spill.ids((rest) => wanted(rest))
+  }
+
+  /** How many sessions there are, by where they rest. */
+  counts(): ReadonlyMap<Rest, number> {
+    const counts = new Map(this.#spill.counts)
+    const add = (rest: Rest, by: number): void => void counts.set(rest, (counts.get(rest) ?? 0) + by)
+    for (const [sessionId, session] of this.#fold.sessions) {
+      add(restOf(session), 1)
+      // In memory, and in the file as it was.
+      const before = this.#spill.restOf(sessionId)
+      if (before !== undefined) add(before, -1)
+    }
+    return counts
+  }
+
+  apply(event: SessionEvent, at: Position): Verdict {
+    const { sessionId } = event
+    const before = this.#fold.get(sessionId)
+    const verdict = this.#fold.apply(event, at)
+    if (verdict !== "accepted") return verdict
+    const after = this.#fold.get(sessionId)
+    this.#saidBytes += saidBytes(after) - saidBytes(before)
+    if (after.phase === "deleted") this.#records.set(sessionId, [])
+    else {
+      const records = this.#records.get(sessionId)
+      if (records === undefined) this.#records.set(sessionId, [at.offset])
+      else records.push(at.offset)
+    }
+    return verdict
+  }
+
+  /** The records that a session in memory follows from. */
+  recordsOf(sessionId: string): readonly number[] {
+    return this.#records.get(sessionId) ?? []
+  }
+
+  /** The state as it stands, to be kept elsewhere. */
+  frozen(sessionId: string): Spilled {
+    const session = this.#fold.sessions.get(sessionId)
+    const spilled = session === undefined || this.#unchanged.get(sessionId) === session ? this.#spill.get(sessionId) : undefined
+    if (spilled !== undefined) return spilled
+    // Of some sessions the log has only what nobody can read.
+    if (session === undefined) return { rest: "absent", text: freeze({ session: absent, records: [] }) }
+    return { rest: restOf(session), text: freeze(this.#frozen(sessionId, session)) }
+  }
+
+  /** A state from a snapshot. */
+  restore(sessionId: string, rest: Rest, text: string): void {
+    this.#spill.put(sessionId, { rest, text })
+  }
+
+  /** The session with its conversation whole again. Nothing else of it may have changed meanwhile but what was said since. */
+  recall(sessionId: string, recalled: (conversation: Utterance) => Utterance): void {
+    const session = this.#fold.sessions.get(sessionId)
+    if (session === undefined || !isStarted(session) || session.conversation === null || session.conversation.whole) return
+    const whole = { ...session, conversation: recalled(session.conversation) }
+    this.#fold.sessions.set(sessionId, whole)
+    if (this.#unchanged.get(sessionId) === session) this.#unchanged.set(sessionId, whole)
+    this.#saidBytes += saidBytes(whole) - saidBytes(session)
+  }
+
+  /** About how much memory the sessions in memory take. */
+  get bytes(): number {
+    return this.#saidBytes + this.#fold.sessions.size * bytesOfState
+  }
+
+  /** Spills what rests, the longest in memory first, until no more than so many bytes are taken. `busy`: it is needed here now. */
+  spillDownTo(bytes: number, busy: (sessionId: string) => boolean): void {
+    if (this.bytes <= bytes) return
+    for (const [sessionId, session] of this.#fold.sessions) {
+      if (this.bytes <= bytes) return
+      const rest = restOf(session)
+      if (rest === "running" || busy(sessionId)) continue
+      if (this.#unchanged.get(sessionId) !== session) this.#spill.put(sessionId, { rest, text: freeze(this.#frozen(sessionId, session)) })
+      this.#fold.sessions.delete(sessionId)
+      this.#records.delete(sessionId)
+      this.#unchanged.delete(sessionId)
+      this.#saidBytes -= saidBytes(session)
+    }
+  }
+
+  drop(): void {
+    this.#spill.drop()
+  }
+
+  #frozen(sessionId: string, session: Session): Frozen {
+    return { session, records: this.#records.get(sessionId) ?? [] }
+  }
+
+  #thawed(sessionId: string): Session | undefined {
+    const spilled = this.#spill.get(sessionId)
+    if (spilled === undefined) return undefined
+    const { session, records } = thaw(spilled.text)
+    this.#records.set(sessionId, [...records])
+    this.#unchanged.set(sessionId, session)
+    return session
+  }
+}
+
+/** What is held in memory of what was said, a character a byte. */
+function saidBytes(session: Session): number {
+  if (!isStarted(session) || session.conversation === null) return 0
+  const { conversation } = session
+  if (conversation.whole) return conversation.size
+  let at = conversation
+  while (at.before !== null) at = at.before
+  return conversation.size - at.size
+}

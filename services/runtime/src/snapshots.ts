@@ -1,0 +1,203 @@
+import type { SessionSnapshot, TopicNames } from "@reins/events"
+import { AppendRejectedError, erasesHeader, type Log, type LogRecord } from "@reins/log"
+import type { Codec } from "@reins/log/codec"
+import { foldVersion } from "@reins/session"
+import type { Logger } from "pino"
+import type { OwnedPartition } from "./owned-partition.ts"
+import type { Place, SnapshotRead } from "./places.ts"
+import type { Rest } from "./spill.ts"
+
+/** How long a session rests before it is written: a conversation goes on sooner. */
+export const restsMsDefault = 3000
+/** Records without a snapshot after which one is written though the session runs. */
+const uncoveredMax = 1000
+/** Snapshots of one partition that are under way at a time: the log is not to be busy with them. */
+const underWayMax = 500
+/** A state above this does not fit into a record with room to spare. Such a session is read from its beginning. */
+const textMax = 700_000
+
+/** What a commit of `sessions` says of the snapshots that it relies on. */
+export interface Relied {
+  /** Snapshots below this offset of `snapshots` were read. */
+  readonly next: number
+  /** How many sessions had one. */
+  readonly count: number
+}
+
+/** Where a partition is read on from. */
+export interface Restored {
+  readonly sessions: number
+  readonly snapshots: number
+}
+
+export interface SnapshotsOptions {
+  readonly log: Log
+  readonly codec: Codec
+  readonly topics: TopicNames
+  readonly logger: Logger
+  /** Log time for which a session rests before it is written. */
+  readonly restsMs: number
+}
+
+/**
+ * Snapshots save reading: `sessions` stays the only truth, and who does not trust a snapshot folds it from the beginning.
+ *
+ * S1 A snapshot is of a state as read back, and says how far that was: everything of the session up to there is in it.
+ * S2 One of another fold version is never used.
+ * S3 A successor relies on a snapshot only where the commit says that it was read, or where it covers what the commit leaves out.
+ */
+export class Snapshots {
+  readonly #options: SnapshotsOptions
+  /** Under way, or refused by the log: by session, the offset that was to be covered. */
+  readonly #writing = new WeakMap<OwnedPartition, Map<string, number>>()
+
+  constructor(options: SnapshotsOptions) {
+    this.#options = options
+  }
+
+  /**
+   * Reads the snapshots of a partition into it, as far as they can be relied on, and tells from where to go on reading. `current` tells
+   * whether the partition is still wanted. Throws where the log cannot be read.
+   */
+  async restore(owned: OwnedPartition, committed: number, relied: Relied | null, current: () => boolean): Promise<Restored> {
+    const { log, topics, logger } = this.#options
+    // Nothing says what was relied on: the log is folded from its beginning, and the snapshots tell only what need not be written again.
+    if (relied === null || committed === 0) return { sessions: 0, snapshots: 0 }
+    const bounds = (await log.bounds(topics.sessions)).find(({ partition }) => partition === owned.number)
+    const found = new Map<string, { readonly newest: SnapshotRead; readonly best: SnapshotRead | null }>()
+    let next = 0
+    for await (const records of log.replay(topics.snapshots, owned.number, 0)) {
+      if (!current()) return { sessions: 0, snapshots: 0 }
+      for (const record of records) {
+        next = record.offset + 1
+        const { key } = record
+        if (key === null) continue
+        const before = found.get(key)
+        const read = headOf(record)
+        if (read === null) {
+          found.set(key, { newest: nothing(record), best: before?.best ?? null })
+          continue
+        }
+        const isBetter = read.offset >= (before?.best?.offset ?? 0) && read.offset < (bounds?.end ?? 0)
+        const state = isBetter ? await this.#stateOf(record) : null
+        if (state !== null) owned.sessions.restore(key, state.status as Rest, state.state)
+        found.set(key, { newest: read, best: state === null ? (before?.best ?? null) : read })
+      }
+    }
+    // S3
+    let from = committed
+    for (const { newest, best } of found.values()) {
+      if (best === null) from = Math.min(from, newest.first)
+      else if (best.at >= relied.next) from = Math.min(from, best.offset + 1)
+    }
+    if (found.size < relied.count || next < relied.next) {
+      logger.warn(
+        { partition: owned.number, found: found.size, relied: relied.count },
+        "Snapshots are missing; the session log is read from its beginning.",
+      )
+      owned.sessions.drop()
+      return { sessions: 0, snapshots: 0 }
+    }
+    for (const [sessionId, { newest, best }] of found) {
+      owned.places.readSnapshot(sessionId, newest)
+      if (best !== null) owned.places.restored(sessionId, best.offset)
+    }
+    return { sessions: from, snapshots: next }
+  }
+
+  /** A snapshot as it is followed. */
+  read(owned: OwnedPartition, record: LogRecord): void {
+    if (record.key === null) return
+    owned.places.readSnapshot(record.key, headOf(record) ?? nothing(record))
+  }
+
+  /** Writes what has rested for a while, or has come far. `busy`: something of the session is not read back yet. */
+  write(owned: OwnedPartition, now: number, busy: (sessionId: string) => boolean): void {
+    const { topics, restsMs } = this.#options
+    let writing = this.#writing.get(owned)
+    if (writing === undefined) {
+      writing = new Map()
+      this.#writing.set(owned, writing)
+    }
+    const folded = (owned.next.get(topics.sessions) ?? 0) - 1
+    for (const { sessionId, place } of owned.places.toSnapshot()) {
+      if (writing.size >= underWayMax) return
+      const isFar = place.uncovered >= uncoveredMax
+      if ((!isFar && now - place.touchedAt < restsMs) || busy(sessionId) || writing.get(sessionId) === place.newest) continue
+      const frozen = owned.sessions.frozen(sessionId)
+      if ((frozen.rest === "running" && !isFar) || frozen.text.length > textMax) continue
+      writing.set(sessionId, place.newest)
+      void this.#append(owned, sessionId, frozen, folded, place).then((isOver) => {
+        if (isOver) writing?.delete(sessionId)
+      })
+    }
+  }
+
+  /** False where the log never takes it. */
+  async #append(
+    owned: OwnedPartition,
+    sessionId: string,
+    { rest, text }: { readonly rest: Rest; readonly text: string },
+    offset: number,
+    { first, newestCopy, erasedTo, snapshotAt }: Readonly<Place>,
+  ): Promise<boolean> {
+    const { log, codec, topics, logger } = this.#options
+    const snapshot: SessionSnapshot = {
+      type: "session.snapshot",
+      sessionId,
+      foldVersion,
+      offset,
+      first,
+      newest: newestCopy,
+      erasedTo,
+      status: rest,
+      state: text,
+    }
+    const headers: Record<string, string> = {
+      type: snapshot.type,
+      session: sessionId,
+      fold: foldVersion,
+      offset: String(offset),
+      first: String(first),
+      newest: String(newestCopy),
+      erased: String(erasedTo),
+    }
+    if (snapshotAt >= 0) headers[erasesHeader] = String(snapshotAt)
+    try {
+      const value = codec.encode("snapshots", snapshot)
+      await log.append({ topic: topics.snapshots, partition: owned.number, key: () => sessionId, value, headers, certainty: "once" })
+      return true
+    } catch (error) {
+      if (!(error instanceof AppendRejectedError)) return true
+      logger.warn({ err: error, sessionId }, "The log does not take the snapshot of a session; the session is read from its beginning.")
+      return false
+    }
+  }
+
+  /** The state in a snapshot; null where it is none that this process made or could have made (S2). */
+  async #stateOf({ value, headers }: LogRecord): Promise<SessionSnapshot | null> {
+    const { codec } = this.#options
+    if (value === null || headers["fold"] !== foldVersion) return null
+    let decoded = codec.decode(value)
+    if (!decoded.ok && "unknownSchema" in decoded) {
+      await codec.learn(decoded.unknownSchema)
+      decoded = codec.decode(value)
+    }
+    return decoded.ok && decoded.said.type === "session.snapshot" ? (decoded.said as unknown as SessionSnapshot) : null
+  }
+}
+
+/** What a snapshot covers, from its headers; null where it says nothing that makes sense. */
+function headOf({ offset: at, value, headers }: LogRecord): SnapshotRead | null {
+  if (value === null) return null
+  const [offset, first, newestCopy, erasedTo] = ["offset", "first", "newest", "erased"].map((name) =>
+    /^(-1|\d{1,15})$/.test(headers[name] ?? "") ? Number(headers[name]) : null,
+  )
+  if (offset == null || first == null || newestCopy == null || erasedTo == null || offset < 0 || first < 0) return null
+  return { at, offset, first, newestCopy, erasedTo }
+}
+
+/** A record that took the place of a session's snapshot and is none: everything of the session is to be read again. */
+function nothing({ offset: at }: LogRecord): SnapshotRead {
+  return { at, offset: -1, first: 0, newestCopy: -1, erasedTo: -1 }
+}
