@@ -2,7 +2,7 @@
 // With `--check` it writes nothing, names the files that differ and exits 1; CI runs that, so what is committed is current.
 import { createHash } from "node:crypto"
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
-import { basename, dirname, join } from "node:path"
+import { basename, dirname, join, resolve } from "node:path"
 import { fileURLToPath } from "node:url"
 import {
   agentsTopic,
@@ -208,4 +208,5 @@ function main(): void {
   process.exitCode = 1
 }
 
-if (import.meta.main) main()
+// Where this Node will do, the launcher imports it and is the main module itself.
+if (process.argv[1] !== undefined && resolve(process.argv[1]) === fileURLToPath(import.meta.url)) main()
