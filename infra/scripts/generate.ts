@@ -3,7 +3,7 @@
 // With `--check` it writes nothing, names the files that differ and exits 1; CI runs that, so what is committed is current.
 import { createHash } from "node:crypto"
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
-import { basename, dirname, join } from "node:path"
+import { basename, dirname, join, resolve } from "node:path"
 import { fileURLToPath } from "node:url"
 import {
   agentsTopic,
@@ -225,5 +225,5 @@ function main(): void {
   process.exitCode = 1
 }
 
-// Not `import.meta.main`: on Node 24 the launcher (node24.mjs) imports this file instead of starting it.
-if (process.argv[1] === fileURLToPath(import.meta.url)) main()
+// Where this Node will do, the launcher imports it and is the main module itself.
+if (process.argv[1] !== undefined && resolve(process.argv[1]) === fileURLToPath(import.meta.url)) main()

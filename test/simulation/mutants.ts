@@ -284,6 +284,12 @@ export const mutants: readonly Mutant[] = [
     shownBy: ["zombie", "model-slow", "tool-slow"],
   },
   {
+    name: "waiting-begins-unasked",
+    wrong: "What has waited for a free place begins though what comes of it stands by now (P3).",
+    patches: [{ folder: "services/runtime/src", find: "if (waited && !stop.signal.aborted &&", replace: "if (waited && stop === null &&" }],
+    shownBy: ["append-lost", "append-unanswered", "append-late"],
+  },
+  {
     name: "waiting-begins-after-loss",
     wrong: "What waits for a free place begins though its partition was lost meanwhile (rule 7).",
     patches: [
@@ -941,6 +947,7 @@ export const mutants: readonly Mutant[] = [
         replace: "session.changedAt < 0",
       },
     ],
+    shownBy: ["slow-topic", "append-late", "zombie"],
   },
   {
     name: "tools-change-while-running",

@@ -94,7 +94,7 @@ const abortGraceMs = 1000
 /**
  * The one loop: follow → fold → decide → perform → append, for any set of services in one process over one follower and one fold.
  *
- * L1 An effect begins only after the claim that covers it was read back as accepted.
+ * L1 An effect begins only after the claim that covers it was read back as accepted, and only while nothing has come of it.
  * L2 A result is appended until it stands, also after its partition was lost.
  * L3 Nothing is decided before the partition is folded to its end as it was at assignment.
  * L4 Nothing is decided or begun while membership is not sure.
@@ -643,7 +643,13 @@ export class Loop {
           key: intent.key,
           partition: owned.number,
           stoppedBy: intent.stoppedBy,
-          begin: async (stop) => {
+          begin: async (stop, waited) => {
+            // What comes of it may stand by now. What was stopped meanwhile begins all the same, to say so.
+            if (waited && !stop.signal.aborted && !this.#isWanted(owned, sessionId, service, intent.key)) {
+              performers.forget(intent.key)
+              this.#wake(owned.number, sessionId)
+              return
+            }
             // L4 again: it may have waited for a free place.
             if (this.#following?.alive() === true) {
               await this.#perform(owned.number, sessionId, service, intent.work, stop)
@@ -669,6 +675,10 @@ export class Loop {
       default:
         return intent satisfies never
     }
+  }
+
+  #isWanted(owned: OwnedPartition, sessionId: string, service: AnyService, key: string): boolean {
+    return this.#intents(owned, sessionId, service).some((intent) => intent.do === "perform" && intent.key === key)
   }
 
   #view(owned: OwnedPartition, sessionId: string, service: AnyService): View {
@@ -838,7 +848,7 @@ export class Loop {
         if (this.#stopped || this.#owned.get(owned.number) !== owned) throw new AppendWithdrawnError("The partition was lost.")
         const placed = await this.#speaker.erase(sessionId, record)
         this.#time.read(placed.timestamp)
-        owned.places.erased(sessionId, record.offset)
+        owned.places.tombstoned(sessionId, record.offset, placed.offset)
         // Design rule 18 holds for what is not folded too: what follows it in the log shall not have to wait until it is read.
         if (owned.next.get(sessions) === placed.offset) owned.next.set(sessions, placed.offset + 1)
       },

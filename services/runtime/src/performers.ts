@@ -2,7 +2,8 @@ interface Waiting {
   readonly key: string
   readonly partition: number
   readonly stoppedBy: string
-  readonly begin: (stop: AbortController) => Promise<void>
+  /** `waited`: there was no free place at first, and much may have happened since. */
+  readonly begin: (stop: AbortController, waited: boolean) => Promise<void>
 }
 
 /** The effects of one service that run beside the loop: each key begins at most once in this process, and only so many at a time. */
@@ -30,7 +31,7 @@ export class Performers {
   perform(waiting: Waiting): void {
     if (this.#begun.has(waiting.key)) return
     this.#remember(waiting.key)
-    if (this.#running < this.#concurrency) this.#run(waiting)
+    if (this.#running < this.#concurrency) this.#run(waiting, false)
     else this.#waiting.push(waiting)
   }
 
@@ -80,19 +81,19 @@ export class Performers {
     }
   }
 
-  #run({ key, begin, stoppedBy }: Waiting): void {
+  #run({ key, begin, stoppedBy }: Waiting, waited: boolean): void {
     this.#running++
     const controller = new AbortController()
     if (this.#stoppedAhead.delete(key)) controller.abort()
     const controllers = this.#stops.get(stoppedBy) ?? new Set()
     controllers.add(controller)
     this.#stops.set(stoppedBy, controllers)
-    void begin(controller).finally(() => {
+    void begin(controller, waited).finally(() => {
       controllers.delete(controller)
       if (controllers.size === 0) this.#stops.delete(stoppedBy)
       this.#running--
       const next = this.#waiting.shift()
-      if (next !== undefined) this.#run(next)
+      if (next !== undefined) this.#run(next, true)
     })
   }
 }

@@ -60,11 +60,21 @@ export class Places {
   }
 
   /** A tombstone of `sessions` as it is read. */
-  readTombstone({ headers }: LogRecord): void {
+  readTombstone({ offset, headers }: LogRecord): void {
     const { session, [erasesHeader]: erases } = headers
-    if (session !== undefined && erases !== undefined && /^\d{1,15}$/.test(erases)) this.erased(session, Number(erases))
+    if (session !== undefined && erases !== undefined && /^\d{1,15}$/.test(erases)) this.tombstoned(session, Number(erases), offset)
   }
 
+  /** A tombstone at offset `at` erases the record at `to`: a successor has to know, from the tombstone or from a snapshot. */
+  tombstoned(sessionId: string, to: number, at: number): void {
+    const place = this.#places.get(sessionId)
+    if (place === undefined || to <= place.erasedTo) return
+    place.erasedTo = to
+    if (at > place.newest) place.newest = at
+    if (at > place.covered) this.#uncover(sessionId, place, at)
+  }
+
+  /** Up to here everything was looked at, and what is to go has its tombstone. */
   erased(sessionId: string, to: number): void {
     const place = this.#places.get(sessionId)
     if (place === undefined || to <= place.erasedTo) return

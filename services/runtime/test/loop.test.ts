@@ -388,6 +388,56 @@ describe("a decision that lost", () => {
   })
 })
 
+describe("an effect that waits for a free place", () => {
+  // Found by the simulation: a pure call ran again although its result, from the owner before, had been read while it waited.
+  it("is begun only if it is still wanted when there is one, and again once it is wanted again", async () => {
+    const { broker, admin, codec, start } = await stage()
+    const say = (sessionId: string, offset: number): number =>
+      broker.inject(topics.sessions, 0, {
+        key: `${sessionId}/${offset}`,
+        value: codec.encode("sessions", { ...rejected(offset), sessionId }),
+        headers: { session: sessionId },
+      })
+    const wanted = new Set(["a", "b"])
+    const asked: string[] = []
+    const begun: string[] = []
+    let free = (): void => {}
+    const service: AnyService = {
+      name: "one at a time",
+      contract: { reads: ["sessions"], says: [], buries: [], needsDeclarations: false },
+      concurrency: 1,
+      decide: ({ sessionId }) => {
+        asked.push(sessionId)
+        return wanted.has(sessionId) ? [{ do: "perform", key: sessionId, work: sessionId, stoppedBy: sessionId }] : []
+      },
+      perform: async (sessionId: string) => {
+        begun.push(sessionId)
+        if (sessionId === "a")
+          await new Promise<void>((resolve) => {
+            free = resolve
+          })
+        return []
+      },
+    }
+    const loop = await start("one", broker.connect(), service)
+    say("a", 1)
+    await until(() => begun.length === 1)
+    say("b", 2)
+    await until(() => asked.includes("b"))
+    wanted.delete("b")
+    const before = asked.length
+    free()
+    await until(() => asked.length >= before + 2)
+    const meanwhile = [...begun]
+    wanted.add("b")
+    say("b", 3)
+    await until(() => begun.length === 2)
+    await loop.stop()
+    assert.deepEqual([meanwhile, begun], [["a"], ["a", "b"]])
+    await admin.close()
+  })
+})
+
 describe("a member of the group", () => {
   it("is not ready before it was told its share, and is ready with a share of nothing", async () => {
     const { broker, start } = await stage()
