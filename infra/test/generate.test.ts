@@ -72,7 +72,13 @@ const gateway: Contract = {
   needsDeclarations: false,
 }
 /** What `services/eraser/src/contract.ts` says, in the same way: no facts. */
-const eraser: Contract = { reads: ["sessions", "snapshots"], says: [], buries: [], needsDeclarations: false, erases: true }
+const eraser: Contract = {
+  reads: ["sessions", "snapshots"],
+  says: ["session.snapshot"],
+  buries: [],
+  needsDeclarations: false,
+  erases: true,
+}
 /** A person's hand: it reads everything, and says who may call. */
 const cli: Contract = {
   reads: ["commands", "sessions", "tools", "declarations"],

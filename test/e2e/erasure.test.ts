@@ -100,7 +100,7 @@ class World {
   async begin(sessionId: string, word: string): Promise<void> {
     const agent = { name: "t", model: "claude-sonnet-5-5", tools: [{ name: "echo", backend: "function" }] }
     const input = [{ type: "text", text: `[[call echo {"text":"${word}"}]]` }]
-    await this.command(sessionId, { type: "session.start", commandId: `start-${sessionId}`, agent, input })
+    await this.command(sessionId, { type: "session.start", commandId: `start-${sessionId}`, agent, input, title: word })
   }
 
   async rested(sessionId: string): Promise<void> {
@@ -154,6 +154,7 @@ class World {
     for (const type of ["session.started", "message.received", "model.responded", "tool-call.completed"])
       assert.ok(types.has(type), `${type} holds the canary`)
     assert.ok((await this.canaryIn(this.names.tools("function"))).length >= 2, "the dispatch and the result hold it")
+    await until(async () => (await this.canaryIn(this.names.snapshots)).length > 0, "its snapshot holds the canary")
   }
 
   async canaryIn(topic: string): Promise<string[]> {
@@ -240,7 +241,9 @@ describe("a session that is deleted, on Kafka", { skip, timeout: 240_000 }, () =
       const { log } = await openLog(config, newInstance("test"))
       await log.applyTopics(
         topicSettings(config.prefix, config.partitions).map((topic) =>
-          topic.name === topicNames(config.prefix).sessions ? { ...topic, config: { ...topic.config, ...cleanedAtOnce } } : topic,
+          [topicNames(config.prefix).sessions, topicNames(config.prefix).snapshots].includes(topic.name)
+            ? { ...topic, config: { ...topic.config, ...cleanedAtOnce } }
+            : topic,
         ),
       )
       await log.close()
@@ -264,8 +267,9 @@ describe("a session that is deleted, on Kafka", { skip, timeout: 240_000 }, () =
     "file.delete.delay.ms": "0",
   }
 
-  /** Files of the session log that hold the canary. */
-  const segments = (): string[] => sightings(dir).filter((file) => file.includes(world.names.sessions))
+  /** Files of the session log and its snapshots that hold the canary. */
+  const segments = (): string[] =>
+    sightings(dir).filter((file) => [world.names.sessions, world.names.snapshots].some((name) => file.includes(name)))
 
   /** Every record after a pause closes a segment, and a closed one may be cleaned. Another session is renamed meanwhile. */
   async function compacted(): Promise<void> {

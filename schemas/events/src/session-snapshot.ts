@@ -26,7 +26,7 @@ export const sessionSnapshot = {
   recordName: "reins.snapshots.SessionSnapshot",
   meaning:
     "The folded state of a session and how far it was folded. Never part of the truth: it saves reading the log, and a reader may ignore it.",
-  saidBy: ["intake"],
+  saidBy: ["intake", "eraser"],
   heardBy: ["intake", "llm-invoker", "tool-router", "eraser"],
   schema,
   example: {

@@ -121,6 +121,7 @@ export class Erasure {
       }
       await settled(tombstones)
     }
+    await settled(wanted.map(({ erasing }) => erasing.replaceSnapshot()))
     for (const { erasing } of wanted) erasing.erased(end)
   }
 

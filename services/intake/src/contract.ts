@@ -18,4 +18,5 @@ export const contract: Contract = {
   ],
   buries: ["commands"],
   needsDeclarations: true,
+  keepsSnapshots: true,
 }

@@ -40,8 +40,8 @@ export interface Append {
 }
 
 /**
- * A header of tombstones: the offset of the record, under the same key in the same partition, that this one erases. A log with a cleaner
- * takes that record out when it compacts; one without takes it out in the same commit, so that its bytes are nowhere on the disk.
+ * A header of tombstones, and of records that replace an older one: the offset of the record, under the same key in the same partition, that
+ * is to go. A log with a cleaner takes that record out when it compacts; one without takes it out in the same commit.
  */
 export const erasesHeader = "erases"
 

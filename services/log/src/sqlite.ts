@@ -235,9 +235,9 @@ class SqliteStore implements Store {
         placed.push({ baseOffset: offset, timestamp })
         for (const { key, value, headers } of entries) {
           this.#insert.run(id, partition, offset++, timestamp, key, value, JSON.stringify(headers))
-          const erases = value === null ? headers[erasesHeader] : undefined
-          // There is no cleaner here: what a tombstone erases goes with it.
-          if (erases !== undefined && Number(this.#erase.run(id, partition, Number(erases), key).changes) > 0) erased = true
+          const erases = headers[erasesHeader]
+          // There is no cleaner here: what a tombstone erases, or a newer record replaces, goes with it.
+          if (erases !== undefined && Number(this.#erase.run(id, partition, Number(erases), key).changes) > 0) erased ||= value === null
         }
         after.push({ stored, end: offset, timestamp })
       }

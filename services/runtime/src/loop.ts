@@ -245,7 +245,7 @@ export class Loop {
   }
 
   get #writesSnapshots(): boolean {
-    return this.#options.services.some((service) => service.contract.says.includes("session.snapshot"))
+    return this.#options.services.some((service) => service.contract.keepsSnapshots === true)
   }
 
   /** The state of a session in a partition that this process owns and has caught up. */
@@ -851,6 +851,10 @@ export class Loop {
         owned.places.tombstoned(sessionId, record.offset, placed.offset)
         // Design rule 18 holds for what is not folded too: what follows it in the log shall not have to wait until it is read.
         if (owned.next.get(sessions) === placed.offset) owned.next.set(sessions, placed.offset + 1)
+      },
+      replaceSnapshot: async () => {
+        if (this.#stopped || this.#owned.get(owned.number) !== owned) throw new AppendWithdrawnError("The partition was lost.")
+        await this.#snapshots.replace(owned, sessionId)
       },
       erased: (below) => {
         owned.places.erased(sessionId, below - 1)

@@ -143,6 +143,10 @@ export class Places {
     return offset <= (this.#places.get(sessionId)?.restored ?? -1)
   }
 
+  of(sessionId: string): Readonly<Place> | undefined {
+    return this.#places.get(sessionId)
+  }
+
   /** How many sessions have a snapshot. */
   get snapshotCount(): number {
     return this.#snapshots

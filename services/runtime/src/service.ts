@@ -13,6 +13,8 @@ export interface Contract {
   readonly buries: readonly ("commands" | "sessions" | "tools")[]
   /** The declared tools must be known before the first decision. */
   readonly needsDeclarations: boolean
+  /** Whoever hosts it writes the snapshots of what it owns: one service of all, so that several groups do not write each its own. */
+  readonly keepsSnapshots?: true
   /** It erases deleted sessions: beside facts it appends tombstones to `sessions`, which nobody else does. */
   readonly erases?: true
 }
@@ -111,6 +113,8 @@ export interface Erasing {
   readonly partition: number
   /** Appends a tombstone under the key of this record of `sessions`; resolves when it stands, rejects where the partition is lost. */
   tombstone(record: LogRecord): Promise<void>
+  /** Has the snapshot of the session say what it is now, so that nothing of what it was is left there; rejects where it does not stand. */
+  replaceSnapshot(): Promise<void>
   /** Whatever of the session stood below this offset of `sessions`, and beside it when this effect began, is erased. */
   erased(below: number): void
   /** The offset below which every command of a partition is dealt with; 0 where another process sees to them. */

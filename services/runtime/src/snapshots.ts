@@ -5,7 +5,7 @@ import { foldVersion } from "@reins/session"
 import type { Logger } from "pino"
 import type { OwnedPartition } from "./owned-partition.ts"
 import type { Place, SnapshotRead } from "./places.ts"
-import type { Rest } from "./spill.ts"
+import type { Rest, Spilled } from "./spill.ts"
 
 /** How long a session rests before it is written: a conversation goes on sooner. */
 export const restsMsDefault = 3000
@@ -133,15 +133,36 @@ export class Snapshots {
     }
   }
 
+  /** Writes a session at once, where an older snapshot of it stands: so that this is gone too. Rejects where the log does not take it. */
+  async replace(owned: OwnedPartition, sessionId: string): Promise<void> {
+    const place = owned.places.of(sessionId)
+    if (place === undefined || place.snapshotAt < 0 || place.covered >= place.newest) return
+    await this.#write(owned, sessionId, owned.sessions.frozen(sessionId), (owned.next.get(this.#options.topics.sessions) ?? 0) - 1, place)
+  }
+
   /** False where the log never takes it. */
-  async #append(
+  async #append(owned: OwnedPartition, sessionId: string, spilled: Spilled, offset: number, place: Readonly<Place>): Promise<boolean> {
+    try {
+      await this.#write(owned, sessionId, spilled, offset, place)
+      return true
+    } catch (error) {
+      if (!(error instanceof AppendRejectedError)) return true
+      this.#options.logger.warn(
+        { err: error, sessionId },
+        "The log does not take the snapshot of a session; the session is read from its beginning.",
+      )
+      return false
+    }
+  }
+
+  async #write(
     owned: OwnedPartition,
     sessionId: string,
-    { rest, text }: { readonly rest: Rest; readonly text: string },
+    { rest, text }: Spilled,
     offset: number,
     { first, newestCopy, erasedTo, snapshotAt }: Readonly<Place>,
-  ): Promise<boolean> {
-    const { log, codec, topics, logger } = this.#options
+  ): Promise<void> {
+    const { log, codec, topics } = this.#options
     const snapshot: SessionSnapshot = {
       type: "session.snapshot",
       sessionId,
@@ -163,15 +184,8 @@ export class Snapshots {
       erased: String(erasedTo),
     }
     if (snapshotAt >= 0) headers[erasesHeader] = String(snapshotAt)
-    try {
-      const value = codec.encode("snapshots", snapshot)
-      await log.append({ topic: topics.snapshots, partition: owned.number, key: () => sessionId, value, headers, certainty: "once" })
-      return true
-    } catch (error) {
-      if (!(error instanceof AppendRejectedError)) return true
-      logger.warn({ err: error, sessionId }, "The log does not take the snapshot of a session; the session is read from its beginning.")
-      return false
-    }
+    const value = codec.encode("snapshots", snapshot)
+    await log.append({ topic: topics.snapshots, partition: owned.number, key: () => sessionId, value, headers, certainty: "once" })
   }
 
   /** The state in a snapshot; null where it is none that this process made or could have made (S2). */
