@@ -13,6 +13,7 @@ import type { Figures } from "./workload.ts"
 // `npm run bench -- handover` kills what it measures, and is a program of its own.
 
 if (process.argv[2] === "handover") await import("./handover.ts")
+if (process.argv[2] === "bounded") await import("./bounded.ts")
 
 const { values } = parseArgs({
   options: {

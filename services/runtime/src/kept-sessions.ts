@@ -36,10 +36,13 @@ export class KeptSessions {
   readonly #records = new Map<string, number[]>()
   /** Sessions in memory whose spilled state is still theirs. */
   readonly #unchanged = new Map<string, Session>()
+  readonly #stateIn: (snapshot: Uint8Array) => string
   #saidBytes = 0
 
-  constructor(spill: PartitionSpill) {
+  /** `stateIn` reads the state out of the value of a snapshot. */
+  constructor(spill: PartitionSpill, stateIn: (snapshot: Uint8Array) => string) {
     this.#spill = spill
+    this.#stateIn = stateIn
     this.#fold = new SessionsFold((sessionId) => this.#thawed(sessionId))
   }
 
@@ -102,18 +105,18 @@ export class KeptSessions {
   }
 
   /** The state as it stands, to be kept elsewhere. */
-  frozen(sessionId: string): Spilled {
+  frozen(sessionId: string): { readonly rest: Rest; readonly text: string } {
     const session = this.#fold.sessions.get(sessionId)
     const spilled = session === undefined || this.#unchanged.get(sessionId) === session ? this.#spill.get(sessionId) : undefined
-    if (spilled !== undefined) return spilled
+    if (spilled !== undefined) return { rest: spilled.rest, text: this.#textOf(spilled) }
     // Of some sessions the log has only what nobody can read.
     if (session === undefined) return { rest: "absent", text: freeze({ session: absent, records: [] }) }
     return { rest: restOf(session), text: freeze(this.#frozen(sessionId, session)) }
   }
 
-  /** A state from a snapshot. */
-  restore(sessionId: string, rest: Rest, text: string): void {
-    this.#spill.put(sessionId, { rest, text })
+  /** A state from a snapshot, by its value. */
+  restore(sessionId: string, rest: Rest, snapshot: Uint8Array): void {
+    this.#spill.put(sessionId, { rest, state: snapshot })
   }
 
   /** The session with its conversation whole again. Nothing else of it may have changed meanwhile but what was said since. */
@@ -138,7 +141,7 @@ export class KeptSessions {
       if (this.bytes <= bytes) return
       const rest = restOf(session)
       if (rest === "running" || busy(sessionId)) continue
-      if (this.#unchanged.get(sessionId) !== session) this.#spill.put(sessionId, { rest, text: freeze(this.#frozen(sessionId, session)) })
+      if (this.#unchanged.get(sessionId) !== session) this.#spill.put(sessionId, { rest, state: freeze(this.#frozen(sessionId, session)) })
       this.#fold.sessions.delete(sessionId)
       this.#records.delete(sessionId)
       this.#unchanged.delete(sessionId)
@@ -154,10 +157,14 @@ export class KeptSessions {
     return { session, records: this.#records.get(sessionId) ?? [] }
   }
 
+  #textOf({ state }: Spilled): string {
+    return typeof state === "string" ? state : this.#stateIn(state)
+  }
+
   #thawed(sessionId: string): Session | undefined {
     const spilled = this.#spill.get(sessionId)
     if (spilled === undefined) return undefined
-    const { session, records } = thaw(spilled.text)
+    const { session, records } = thaw(this.#textOf(spilled))
     this.#records.set(sessionId, [...records])
     this.#unchanged.set(sessionId, session)
     return session

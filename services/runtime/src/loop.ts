@@ -83,9 +83,11 @@ const stopsSession: ReadonlySet<string> = new Set([
   "session.deleted",
   "session.parked",
 ])
-export const sessionBytesDefault: number = 128 * 1024 * 1024
-/** Records folded between two looks at the memory that sessions take, while a partition is caught up on. */
-const spillEvery = 2000
+const sessionBytesDefault = 64 * 1024 * 1024
+/** Sessions folded or decided on between two looks at the memory that they take. */
+const spillEvery = 1000
+/** Between two lots of snapshots, where there are many to write. */
+const snapshotPauseMs = 20
 const readAgainMs = 500
 /** Sessions at rest that are decided on in one go: a million of them must not hold the loop up. */
 const sweepMax = 100
@@ -366,7 +368,7 @@ export class Loop {
 
   #assigned(partition: number): void {
     this.#options.metrics.rebalances.inc({ group: this.#options.group })
-    this.#owned.set(partition, new OwnedPartition(partition, this.#spill.partition()))
+    this.#owned.set(partition, new OwnedPartition(partition, this.#spill.partition(), (snapshot) => this.#snapshots.stateIn(snapshot)))
     this.#assignedAt.set(partition, this.#clock.monotonic())
   }
 
@@ -475,8 +477,9 @@ export class Loop {
     owned.next.set(topic, offset + 1)
     owned.readBack(event.sessionId)
     if (backend !== null && this.#options.log.remove !== undefined) owned.places.readBeside(event.sessionId)
-    owned.dirty.add(event.sessionId)
-    if (!owned.caughtUp.has(topic) && ++this.#folds % spillEvery === 0) this.#spillSome(owned)
+    // Before that, what runs is decided on once the partition is ready, and what rests need not be touched.
+    if (owned.caughtUp.has(topic)) owned.dirty.add(event.sessionId)
+    else if (++this.#folds % spillEvery === 0) this.#spillSome(owned)
     if (verdict === "accepted") this.#stopEffects(event)
     const { metrics } = this.#options
     metrics.folded.inc(topic, verdict)
@@ -599,6 +602,7 @@ export class Loop {
     for (const sessionId of owned.dirty) {
       owned.dirty.delete(sessionId)
       this.#decideSession(owned, sessionId)
+      if (++this.#folds % spillEvery === 0) this.#spillSome(owned)
     }
   }
 
@@ -689,6 +693,12 @@ export class Loop {
 
   #isBusy(owned: OwnedPartition, sessionId: string): boolean {
     return owned.dirty.has(sessionId) || owned.recalling.has(sessionId) || owned.pendingOf(sessionId).length > 0
+  }
+
+  #writeSnapshots(owned: OwnedPartition): void {
+    if (!this.#writesSnapshots || this.#draining || this.#owned.get(owned.number) !== owned || this.#following?.alive() !== true) return
+    const isMore = this.#snapshots.write(owned, this.#time.now(), (sessionId) => this.#isBusy(owned, sessionId))
+    if (isMore) this.#clock.after(snapshotPauseMs, () => this.#writeSnapshots(owned))
   }
 
   #spillSome(owned: OwnedPartition): void {
@@ -911,8 +921,7 @@ export class Loop {
     const counts = { running: 0, idle: 0, ended: 0, parked: 0 }
     for (const owned of this.#owned.values()) {
       if (!this.#isReady(owned)) continue
-      if (this.#writesSnapshots && !this.#draining)
-        this.#snapshots.write(owned, this.#time.now(), (sessionId) => this.#isBusy(owned, sessionId))
+      this.#writeSnapshots(owned)
       commits.push(...this.#offsets.due(owned))
       this.#spillSome(owned)
       for (const [rest, count] of owned.sessions.counts()) if (rest in counts) counts[rest as keyof typeof counts] += count

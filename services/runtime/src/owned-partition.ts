@@ -57,9 +57,10 @@ export class OwnedPartition {
   /** The session ahead of what is settled, until either changes. */
   readonly #ahead = new Map<string, { readonly settled: Session; readonly version: number; readonly session: Session }>()
 
-  constructor(number: number, spill: PartitionSpill) {
+  /** `stateIn` reads the state out of the value of a snapshot. */
+  constructor(number: number, spill: PartitionSpill, stateIn: (snapshot: Uint8Array) => string) {
     this.number = number
-    this.sessions = new KeptSessions(spill)
+    this.sessions = new KeptSessions(spill, stateIn)
   }
 
   /** The offset below which nothing of a topic waits for its dead letter; `next` where nothing does. */

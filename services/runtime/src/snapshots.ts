@@ -1,3 +1,4 @@
+import { crc32 } from "node:zlib"
 import type { SessionSnapshot, TopicNames } from "@reins/events"
 import { AppendRejectedError, erasesHeader, type Log, type LogRecord } from "@reins/log"
 import type { Codec } from "@reins/log/codec"
@@ -5,7 +6,7 @@ import { foldVersion } from "@reins/session"
 import type { Logger } from "pino"
 import type { OwnedPartition } from "./owned-partition.ts"
 import type { Place, SnapshotRead } from "./places.ts"
-import type { Rest, Spilled } from "./spill.ts"
+import type { Rest } from "./spill.ts"
 
 /** How long a session rests before it is written: a conversation goes on sooner. */
 export const restsMsDefault = 3000
@@ -28,6 +29,12 @@ export interface Relied {
 export interface Restored {
   readonly sessions: number
   readonly snapshots: number
+}
+
+interface Frozen {
+  readonly rest: Rest
+  /** As `freeze` writes it. */
+  readonly text: string
 }
 
 export interface SnapshotsOptions {
@@ -79,9 +86,9 @@ export class Snapshots {
           continue
         }
         const isBetter = read.offset >= (before?.best?.offset ?? 0) && read.offset < (bounds?.end ?? 0)
-        const state = isBetter ? await this.#stateOf(record) : null
-        if (state !== null) owned.sessions.restore(key, state.status as Rest, state.state)
-        found.set(key, { newest: read, best: state === null ? (before?.best ?? null) : read })
+        const rest = isBetter ? usableRest(record) : null
+        if (rest !== null) owned.sessions.restore(key, rest, record.value as Uint8Array)
+        found.set(key, { newest: read, best: rest === null ? (before?.best ?? null) : read })
       }
     }
     // S3
@@ -111,8 +118,11 @@ export class Snapshots {
     owned.places.readSnapshot(record.key, headOf(record) ?? nothing(record))
   }
 
-  /** Writes what has rested for a while, or has come far. `busy`: something of the session is not read back yet. */
-  write(owned: OwnedPartition, now: number, busy: (sessionId: string) => boolean): void {
+  /**
+   * Writes what has rested for a while, or has come far. `busy`: something of the session is not read back yet. True where there may be more
+   * to write than may be under way at a time.
+   */
+  write(owned: OwnedPartition, now: number, busy: (sessionId: string) => boolean): boolean {
     const { topics, restsMs } = this.#options
     let writing = this.#writing.get(owned)
     if (writing === undefined) {
@@ -121,7 +131,7 @@ export class Snapshots {
     }
     const folded = (owned.next.get(topics.sessions) ?? 0) - 1
     for (const { sessionId, place } of owned.places.toSnapshot()) {
-      if (writing.size >= underWayMax) return
+      if (writing.size >= underWayMax) return true
       const isFar = place.uncovered >= uncoveredMax
       if ((!isFar && now - place.touchedAt < restsMs) || busy(sessionId) || writing.get(sessionId) === place.newest) continue
       const frozen = owned.sessions.frozen(sessionId)
@@ -131,6 +141,7 @@ export class Snapshots {
         if (isOver) writing?.delete(sessionId)
       })
     }
+    return false
   }
 
   /** Writes a session at once, where an older snapshot of it stands: so that this is gone too. Rejects where the log does not take it. */
@@ -141,9 +152,9 @@ export class Snapshots {
   }
 
   /** False where the log never takes it. */
-  async #append(owned: OwnedPartition, sessionId: string, spilled: Spilled, offset: number, place: Readonly<Place>): Promise<boolean> {
+  async #append(owned: OwnedPartition, sessionId: string, frozen: Frozen, offset: number, place: Readonly<Place>): Promise<boolean> {
     try {
-      await this.#write(owned, sessionId, spilled, offset, place)
+      await this.#write(owned, sessionId, frozen, offset, place)
       return true
     } catch (error) {
       if (!(error instanceof AppendRejectedError)) return true
@@ -158,7 +169,7 @@ export class Snapshots {
   async #write(
     owned: OwnedPartition,
     sessionId: string,
-    { rest, text }: Spilled,
+    { rest, text }: Frozen,
     offset: number,
     { first, newestCopy, erasedTo, snapshotAt }: Readonly<Place>,
   ): Promise<void> {
@@ -178,6 +189,7 @@ export class Snapshots {
       type: snapshot.type,
       session: sessionId,
       fold: foldVersion,
+      status: rest,
       offset: String(offset),
       first: String(first),
       newest: String(newestCopy),
@@ -185,21 +197,25 @@ export class Snapshots {
     }
     if (snapshotAt >= 0) headers[erasesHeader] = String(snapshotAt)
     const value = codec.encode("snapshots", snapshot)
+    headers["crc"] = String(crc32(value))
     await log.append({ topic: topics.snapshots, partition: owned.number, key: () => sessionId, value, headers, certainty: "once" })
   }
 
-  /** The state in a snapshot; null where it is none that this process made or could have made (S2). */
-  async #stateOf({ value, headers }: LogRecord): Promise<SessionSnapshot | null> {
-    const { codec } = this.#options
-    if (value === null || headers["fold"] !== foldVersion) return null
-    let decoded = codec.decode(value)
-    if (!decoded.ok && "unknownSchema" in decoded) {
-      await codec.learn(decoded.unknownSchema)
-      decoded = codec.decode(value)
-    }
-    return decoded.ok && decoded.said.type === "session.snapshot" ? (decoded.said as unknown as SessionSnapshot) : null
+  /** The state in the value of a snapshot of this fold version. */
+  stateIn(value: Uint8Array): string {
+    // Its fields are those of the version that wrote it, which is this one (S2): the schema's id may be another registry's.
+    const decoded = this.#options.codec.decodeAs("snapshots", "session.snapshot", value)
+    return (decoded as unknown as SessionSnapshot).state
   }
 }
+
+/** Where the session of a snapshot rests; null where its state cannot be used: it is of another version (S2), or its bytes are not what was written. */
+function usableRest({ value, headers }: LogRecord): Rest | null {
+  if (value === null || headers["fold"] !== foldVersion || headers["crc"] !== String(crc32(value))) return null
+  return rests.find((rest) => rest === headers["status"]) ?? null
+}
+
+const rests: readonly Rest[] = ["absent", "running", "idle", "ended", "parked", "deleted"]
 
 /** What a snapshot covers, from its headers; null where it says nothing that makes sense. */
 function headOf({ offset: at, value, headers }: LogRecord): SnapshotRead | null {

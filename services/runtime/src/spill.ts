@@ -6,8 +6,8 @@ export type Rest = "absent" | "running" | "idle" | "ended" | "parked" | "deleted
 /** One session outside of memory. */
 export interface Spilled {
   readonly rest: Rest
-  /** As `freeze` writes it. */
-  readonly text: string
+  /** As `freeze` writes it, or the value of a snapshot that holds that: most are never looked at again. */
+  readonly state: string | Uint8Array
 }
 
 interface Opened {
@@ -41,13 +41,13 @@ export class Spill {
     const db = new DatabaseSync("")
     // Nothing of it has to survive anything, so it is one transaction that never ends.
     db.exec(`PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -16000;
-      CREATE TABLE sessions (partition INTEGER NOT NULL, id TEXT NOT NULL, rest TEXT NOT NULL, text TEXT NOT NULL,
+      CREATE TABLE sessions (partition INTEGER NOT NULL, id TEXT NOT NULL, rest TEXT NOT NULL, state ANY NOT NULL,
         PRIMARY KEY (partition, id)) STRICT, WITHOUT ROWID;
       BEGIN`)
     this.#opened = {
       db,
       put: db.prepare("INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?)"),
-      get: db.prepare("SELECT rest, text FROM sessions WHERE partition = ? AND id = ?"),
+      get: db.prepare("SELECT rest, state FROM sessions WHERE partition = ? AND id = ?"),
       delete: db.prepare("DELETE FROM sessions WHERE partition = ? AND id = ?"),
       drop: db.prepare("DELETE FROM sessions WHERE partition = ?"),
     }
@@ -84,8 +84,8 @@ export class PartitionSpill {
     for (const [sessionId, rest] of this.#rests) if (wanted(rest)) yield sessionId
   }
 
-  put(sessionId: string, { rest, text }: Spilled): void {
-    this.#open().put.run(this.#number, sessionId, rest, text)
+  put(sessionId: string, { rest, state }: Spilled): void {
+    this.#open().put.run(this.#number, sessionId, rest, state)
     this.#uncount(sessionId)
     this.#rests.set(sessionId, rest)
     this.#counts.set(rest, (this.#counts.get(rest) ?? 0) + 1)

@@ -6,7 +6,7 @@ import { Spill } from "../src/spill.ts"
 
 /** A process that has read what a story tells. */
 function reading(story: Story): OwnedPartition {
-  const owned = new OwnedPartition(0, new Spill().partition())
+  const owned = new OwnedPartition(0, new Spill().partition(), String)
   for (const { event, at } of story.records) owned.foldSession(event, at)
   for (const { backend, event, at } of story.toolRecords) owned.toolsFold(backend).apply(event, at)
   return owned
@@ -38,7 +38,7 @@ describe("a result that its session has not taken yet", () => {
     ])
       assert.equal(reading(story).awaits(story.toolCall("toolu_1")), false)
     assert.equal(
-      new OwnedPartition(0, new Spill().partition()).awaits(refunding().toolCall("toolu_1")),
+      new OwnedPartition(0, new Spill().partition(), String).awaits(refunding().toolCall("toolu_1")),
       false,
       "a worker does not read sessions",
     )

@@ -106,6 +106,14 @@ export class Codec {
     }
   }
 
+  /** Reads a value that was written with our own schema of this type. Throws where it was not. */
+  decodeAs(family: Family, type: string, value: Uint8Array): Said {
+    const writer = this.#writers.get(`${family}/${type}`)
+    if (writer === undefined) throw new TypeError(`There is no ${type} among the ${family}.`)
+    const bytes = Buffer.from(value.buffer, value.byteOffset, value.byteLength)
+    return { ...(writer.type.fromBuffer(bytes.subarray(5)) as object), type }
+  }
+
   /** Asks the registry for a schema that a record brought. Throws `LogUnavailableError` when it cannot be asked. */
   async learn(id: number): Promise<void> {
     const schema = await this.#registry.schema(id)
