@@ -55,7 +55,10 @@ export interface SnapshotsOptions {
  */
 export class Snapshots {
   readonly #options: SnapshotsOptions
-  /** Under way, or refused by the log: by session, the offset that was to be covered. */
+  /**
+   * By session, the offset that is to be covered by what was written and is not read back yet, or was refused by the log. Forgotten only when
+   * it is read: else a reader that lags would have everything written again and again.
+   */
   readonly #writing = new WeakMap<OwnedPartition, Map<string, number>>()
 
   constructor(options: SnapshotsOptions) {
@@ -115,6 +118,7 @@ export class Snapshots {
   /** A snapshot as it is followed. */
   read(owned: OwnedPartition, record: LogRecord): void {
     if (record.key === null) return
+    this.#writing.get(owned)?.delete(record.key)
     owned.places.readSnapshot(record.key, headOf(record) ?? nothing(record))
   }
 
@@ -137,8 +141,8 @@ export class Snapshots {
       const frozen = owned.sessions.frozen(sessionId)
       if ((frozen.rest === "running" && !isFar) || frozen.text.length > textMax) continue
       writing.set(sessionId, place.newest)
-      void this.#append(owned, sessionId, frozen, folded, place).then((isOver) => {
-        if (isOver) writing?.delete(sessionId)
+      void this.#append(owned, sessionId, frozen, folded, place).then((mayBeTriedAgain) => {
+        if (mayBeTriedAgain) writing?.delete(sessionId)
       })
     }
     return false
@@ -151,11 +155,11 @@ export class Snapshots {
     await this.#write(owned, sessionId, owned.sessions.frozen(sessionId), (owned.next.get(this.#options.topics.sessions) ?? 0) - 1, place)
   }
 
-  /** False where the log never takes it. */
+  /** True where nobody knows whether it stands. */
   async #append(owned: OwnedPartition, sessionId: string, frozen: Frozen, offset: number, place: Readonly<Place>): Promise<boolean> {
     try {
       await this.#write(owned, sessionId, frozen, offset, place)
-      return true
+      return false
     } catch (error) {
       if (!(error instanceof AppendRejectedError)) return true
       this.#options.logger.warn(

@@ -15,7 +15,6 @@ interface Opened {
   readonly put: StatementSync
   readonly get: StatementSync
   readonly delete: StatementSync
-  readonly drop: StatementSync
 }
 
 /**
@@ -24,11 +23,10 @@ interface Opened {
  */
 export class Spill {
   #opened: Opened | undefined
-  #partitions = 0
 
   /** Another one each time, also for a partition that was owned before. */
   partition(): PartitionSpill {
-    return new PartitionSpill(++this.#partitions, () => this.#open())
+    return new PartitionSpill(() => this.#open())
   }
 
   close(): void {
@@ -39,40 +37,42 @@ export class Spill {
   #open(): Opened {
     if (this.#opened !== undefined) return this.#opened
     const db = new DatabaseSync("")
-    // Nothing of it has to survive anything, so it is one transaction that never ends.
+    // Nothing of it has to survive anything, so it is one transaction that never ends. Rows are only ever appended and found by their
+    // number: an index by session would cost more than everything else.
     db.exec(`PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -16000;
-      CREATE TABLE sessions (partition INTEGER NOT NULL, id TEXT NOT NULL, rest TEXT NOT NULL, state ANY NOT NULL,
-        PRIMARY KEY (partition, id)) STRICT, WITHOUT ROWID;
+      CREATE TABLE states (id INTEGER PRIMARY KEY, state ANY NOT NULL) STRICT;
       BEGIN`)
     this.#opened = {
       db,
-      put: db.prepare("INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?)"),
-      get: db.prepare("SELECT rest, state FROM sessions WHERE partition = ? AND id = ?"),
-      delete: db.prepare("DELETE FROM sessions WHERE partition = ? AND id = ?"),
-      drop: db.prepare("DELETE FROM sessions WHERE partition = ?"),
+      put: db.prepare("INSERT INTO states (state) VALUES (?)"),
+      get: db.prepare("SELECT state FROM states WHERE id = ?"),
+      delete: db.prepare("DELETE FROM states WHERE id = ?"),
     }
     return this.#opened
   }
 }
 
+interface Row {
+  readonly rest: Rest
+  readonly id: number
+}
+
 /** The spilled sessions of one partition. */
 export class PartitionSpill {
-  readonly #number: number
   readonly #open: () => Opened
-  readonly #rests = new Map<string, Rest>()
+  readonly #rows = new Map<string, Row>()
   readonly #counts = new Map<Rest, number>()
 
-  constructor(number: number, open: () => Opened) {
-    this.#number = number
+  constructor(open: () => Opened) {
     this.#open = open
   }
 
   get size(): number {
-    return this.#rests.size
+    return this.#rows.size
   }
 
   restOf(sessionId: string): Rest | undefined {
-    return this.#rests.get(sessionId)
+    return this.#rows.get(sessionId)?.rest
   }
 
   get counts(): ReadonlyMap<Rest, number> {
@@ -81,38 +81,36 @@ export class PartitionSpill {
 
   /** Sessions that rest so. */
   *ids(wanted: (rest: Rest) => boolean): Iterable<string> {
-    for (const [sessionId, rest] of this.#rests) if (wanted(rest)) yield sessionId
+    for (const [sessionId, { rest }] of this.#rows) if (wanted(rest)) yield sessionId
   }
 
   put(sessionId: string, { rest, state }: Spilled): void {
-    this.#open().put.run(this.#number, sessionId, rest, state)
-    this.#uncount(sessionId)
-    this.#rests.set(sessionId, rest)
-    this.#counts.set(rest, (this.#counts.get(rest) ?? 0) + 1)
+    const { put } = this.#open()
+    this.delete(sessionId)
+    this.#rows.set(sessionId, { rest, id: Number(put.run(state).lastInsertRowid) })
+    this.#count(rest, 1)
   }
 
   get(sessionId: string): Spilled | undefined {
-    if (!this.#rests.has(sessionId)) return undefined
-    return this.#open().get.get(this.#number, sessionId) as Spilled | undefined
+    const row = this.#rows.get(sessionId)
+    if (row === undefined) return undefined
+    return { rest: row.rest, state: (this.#open().get.get(row.id) as { readonly state: string | Uint8Array }).state }
   }
 
   delete(sessionId: string): void {
-    if (!this.#rests.has(sessionId)) return
-    this.#open().delete.run(this.#number, sessionId)
-    this.#uncount(sessionId)
+    const row = this.#rows.get(sessionId)
+    if (row === undefined) return
+    this.#open().delete.run(row.id)
+    this.#rows.delete(sessionId)
+    this.#count(row.rest, -1)
   }
 
   /** The partition is not ours any more. */
   drop(): void {
-    if (this.#rests.size > 0) this.#open().drop.run(this.#number)
-    this.#rests.clear()
-    this.#counts.clear()
+    for (const sessionId of [...this.#rows.keys()]) this.delete(sessionId)
   }
 
-  #uncount(sessionId: string): void {
-    const rest = this.#rests.get(sessionId)
-    if (rest === undefined) return
-    this.#counts.set(rest, (this.#counts.get(rest) ?? 0) - 1)
-    this.#rests.delete(sessionId)
+  #count(rest: Rest, by: number): void {
+    this.#counts.set(rest, (this.#counts.get(rest) ?? 0) + by)
   }
 }
