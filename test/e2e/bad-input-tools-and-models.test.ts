@@ -131,7 +131,7 @@ describe("bad tools and bad models", { timeout: 240_000 }, () => {
       ["circular", {}, "tool-call.failed", /result is no JSON: .*circular/],
       ["bigint", {}, "tool-call.failed", /result is no JSON/],
       ["nothing", {}, "tool-call.completed", /^$/, false],
-      ["huge", {}, "tool-call.failed", /larger than the 262144|result is no JSON: Invalid string length/],
+      ["huge", {}, "tool-call.failed", /larger than the 8388608|result is no JSON: Invalid string length/],
       ["controls", {}, "tool-call.completed", /gone/, false],
       ["picky", { n: 2 }, "tool-call.failed", /must be odd/],
       ["picky", { n: "3" }, "tool-call.refused", /\/n must be integer/],

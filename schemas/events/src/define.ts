@@ -1,5 +1,6 @@
 import { z } from "zod"
 import { envelope } from "./envelope.ts"
+import { isJsonField } from "./fields.ts"
 
 /** Which topic a record type belongs to; the Avro namespace is `reins.<family>`. */
 export type Family = "sessions" | "tools" | "commands" | "declarations" | "deltas" | "snapshots" | "agents" | "keys"
@@ -95,4 +96,16 @@ export const command = <T extends string, F extends Fields>(given: {
       typeof schema
     > & { readonly type: T },
   }
+}
+
+const jsonFieldsOf = new WeakMap<z.ZodObject, ReadonlySet<string>>()
+
+/** The fields of a record that hold JSON as text: they may be as large as what people and programs give, and everything else of a record is small. */
+export function jsonFields({ schema }: Pick<Definition, "schema">): ReadonlySet<string> {
+  let fields = jsonFieldsOf.get(schema)
+  if (fields === undefined) {
+    fields = new Set(Object.entries(schema.shape).flatMap(([name, field]) => (isJsonField(field as z.ZodType) ? [name] : [])))
+    jsonFieldsOf.set(schema, fields)
+  }
+  return fields
 }

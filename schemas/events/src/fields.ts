@@ -3,6 +3,13 @@ import { z } from "zod"
 /** Arbitrary JSON as a JSON string: what no schema of ours may restrict or reorder (tool arguments, results, provider messages). */
 export const json = () => z.string().meta({ content: "json" })
 
+/** Whether a field is one of those, wherever it may be left out. */
+export function isJsonField(schema: z.ZodType): boolean {
+  if ((schema.meta() as { content?: string } | undefined)?.content === "json") return true
+  const { innerType } = (schema as unknown as { _zod: { def: { innerType?: z.ZodType } } })._zod.def
+  return innerType !== undefined && isJsonField(innerType)
+}
+
 /** Ten years: longer is a mistake, and a time that far away could not be written as a number any more. */
 const durationMaxMs = 3650 * 86_400_000
 

@@ -11,7 +11,7 @@ export {
   type ToolsetGiven,
   toolGiven,
 } from "./commands.ts"
-export type { Definition, Family } from "./define.ts"
+export { type Definition, type Family, jsonFields } from "./define.ts"
 export type { AgentSaved, EnvironmentSaved, KeySaved } from "./directory-facts.ts"
 export type { Envelope } from "./envelope.ts"
 export type { EffectClass, EffectDone } from "./fields.ts"

@@ -30,11 +30,13 @@ export async function replay(
     const reader = await readerOf(opened, config, sessionId)
     const requests: CheckedRequest[] = []
     const refused = new Map<string, CheckedRequest>()
+    const unread: string[] = []
     let last: { body: string } | undefined
     await reader.read({
       tools: false,
       ...(to === undefined ? {} : { to }),
       each: (record, session) => {
+        if (record.problem !== undefined) unread.push(`offset ${record.offset}: ${record.problem}`)
         if (record.value === null || record.topic !== topicNames(config.prefix).sessions) return
         const event = record.value as unknown as SessionEvent
         if (event.type === "model.responded") {
@@ -52,7 +54,8 @@ export async function replay(
       },
     })
     const summary = summarize(reader.session, iso)
-    if (summary === null) throw notFound(sessionId)
+    for (const one of unread) process.stderr.write(`${one}\n`)
+    if (summary === null) throw unread.length > 0 ? new CliError(6, `${unread.length} records cannot be read.`) : notFound(sessionId)
     const wrong = requests.filter((request) => !request.same)
     if (options.json === true) {
       const conversation = isStarted(reader.session) ? conversationMessages(reader.session.conversation) : []
@@ -69,6 +72,8 @@ export async function replay(
       process.stdout.write(`${JSON.stringify(last === undefined ? {} : JSON.parse(last.body), null, 2)}\n`)
       process.stderr.write(`That is the last of ${requests.length} model requests, rebuilt from the log. State digest ${summary.digest}\n`)
     }
+    if (options.check === true && unread.length > 0)
+      throw new CliError(6, `${unread.length} records of the session cannot be read, so what follows them cannot be checked.`)
     if (options.check === true && wrong.length > 0) {
       throw new CliError(
         6,

@@ -112,7 +112,7 @@ export class Erasure {
     await this.#removeBeside(bySession)
     const end = (await log.bounds(topics.sessions)).find((one) => one.partition === partition)?.end ?? 0
     const from = Math.min(...wanted.map((one) => one.from))
-    for await (const records of log.replay(topics.sessions, partition, from, end)) {
+    for await (const records of log.replay(topics.sessions, partition, from, end, { bare: true })) {
       for (const { signal } of wanted) signal.throwIfAborted()
       const tombstones: Promise<void>[] = []
       for (const record of records) {
@@ -154,7 +154,7 @@ export class Erasure {
       for (const { partition, start, end } of await log.bounds(name)) {
         // A command that nobody has answered yet is still needed: its answer comes to the session log, and brings us back.
         const to = name === topics.commands ? Math.min(end, erasing.commandsDealtWith(partition)) : end
-        for await (const records of log.replay(name, partition, start, to)) {
+        for await (const records of log.replay(name, partition, start, to, { bare: true })) {
           const ours = records.filter((record) => record.value !== null && sessionOf(record, sessions, decode) !== null)
           if (ours.length > 0)
             await log.remove(

@@ -13,10 +13,10 @@ export interface Given {
 }
 
 const factories: Readonly<Record<string, (context: ServiceContext, given: Given) => AnyService>> = {
-  intake: ({ codec, config }) => intake({ codec, partitions: config.partitions }),
+  intake: ({ codec, config, log }) => intake({ codec, partitions: config.partitions, log }),
   "llm-invoker": ({ metrics, config }, given) =>
     llmInvoker({ model: given.model ?? anthropicModel(config.anthropic), metrics, limits: { contextTokens: config.contextTokens } }),
-  "tool-router": () => toolRouter(),
+  "tool-router": ({ log }) => toolRouter({ log }),
   eraser: (context) => eraserOf(context),
   "tool-workers/function": ({ me }) => functionWorker(me),
   "tool-workers/http": ({ me }) => httpWorker(me),

@@ -14,7 +14,7 @@ import { resolveAgent, resolveTools } from "./resolve-agent.ts"
 export function hear(
   record: LogRecord,
   viewOf: (sessionId: string) => View,
-  context: { readonly codec: Codec; readonly partitions: number },
+  context: { readonly codec: Codec; readonly partitions: number; readonly contentMax?: number },
 ): Hearing {
   const read = readCommand(context.codec, record)
   if ("unreadable" in read) return { judged: "bury", reason: read.reason, message: read.unreadable }
@@ -37,7 +37,7 @@ export function hear(
   const reject = (commandType: string, code: string, message: string): Hearing =>
     answer({ type: "command.rejected", commandId: read.commandId, command, commandType, code, message: message.slice(0, 4000) })
   if ("rejected" in read) return reject(read.commandType, read.code, read.rejected)
-  const judged = judge(read, view)
+  const judged = judge(read, view, context.contentMax ?? intakeLimits.contentMax)
   if (!("type" in judged)) return reject(read.command.type, judged.code, judged.message)
   return answer({ ...judged, commandId: read.commandId, command } as SessionDraft)
 }
@@ -52,15 +52,15 @@ type WithoutCommand<D> = D extends unknown ? Omit<D, "commandId" | "command"> : 
 /** The fact that a command becomes, or why it is refused. */
 type Judged = Refusal | WithoutCommand<SessionDraft>
 
-function judge({ command, sessionId }: ReadCommand, view: View): Judged {
+function judge({ command, sessionId }: ReadCommand, view: View, contentMax: number): Judged {
   const { session } = view
   const refusal = refusalOf(session, sessionId, command)
   if (refusal !== null) return refusal
   switch (command.type) {
     case "session.start":
-      return started(command, view)
+      return started(command, view, contentMax)
     case "message.send": {
-      const said = content(command.content, "content")
+      const said = content(command.content, "content", contentMax)
       return typeof said === "string" ? { type: "message.received", content: said } : said
     }
     case "session.interrupt":
@@ -80,7 +80,7 @@ function judge({ command, sessionId }: ReadCommand, view: View): Judged {
     case "result.give": {
       const { toolUseId } = command
       const given = command.content ?? null
-      const said = given === null ? "[]" : content(given, "content")
+      const said = given === null ? "[]" : content(given, "content", contentMax)
       if (typeof said !== "string") return said
       return {
         type: "result.received",
@@ -112,7 +112,7 @@ function openCall(session: Session, toolUseId: string): readonly [Call | undefin
   return [call, call === undefined ? null : holdOf(session, call)]
 }
 
-function started(command: CommandOf<"session.start">, view: View): Judged {
+function started(command: CommandOf<"session.start">, view: View, contentMax: number): Judged {
   let resolved: ReturnType<typeof resolveAgent>
   try {
     resolved = resolveAgent(command.agent, view)
@@ -127,7 +127,7 @@ function started(command: CommandOf<"session.start">, view: View): Judged {
       code: "agent_too_large",
       message: `/agent: ${bytes} bytes with all its tools, profile and metadata; at most ${intakeLimits.agentMax} fit.`,
     }
-  const input = command.input === undefined || command.input === null ? null : content(command.input, "input")
+  const input = command.input === undefined || command.input === null ? null : content(command.input, "input", contentMax)
   if (input !== null && typeof input !== "string") return input
   const metadata = jsonObject(command.metadata, "metadata")
   if (typeof metadata === "object" && metadata !== null) return metadata
@@ -179,10 +179,12 @@ function jsonObject(json: string | null | undefined, field: string): string | nu
 }
 
 /** Content as a JSON array of blocks, canonical; or what is wrong with it. */
-function content(json: string, field: string): string | { code: string; message: string } {
+function content(json: string, field: string, bytesMax: number): string | Refusal {
   const bytes = Buffer.byteLength(json)
-  if (bytes > intakeLimits.contentMax)
-    return { code: "content_too_large", message: `/${field}: ${bytes} bytes; at most ${intakeLimits.contentMax} fit into one record.` }
+  if (bytes > bytesMax) {
+    const where = bytesMax === intakeLimits.contentMax ? " into one record; a blob store takes more (REINS_BLOBS)" : ""
+    return { code: "content_too_large", message: `/${field}: ${bytes} bytes; at most ${bytesMax} fit${where}.` }
+  }
   let value: unknown
   try {
     value = JSON.parse(json)

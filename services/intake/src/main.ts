@@ -2,4 +2,7 @@ import process from "node:process"
 import { runProcess } from "@reins/runtime"
 import { intake } from "./service.ts"
 
-await runProcess({ services: ["intake"], build: ({ codec, config }) => [intake({ codec, partitions: config.partitions })] }, process.env)
+await runProcess(
+  { services: ["intake"], build: ({ codec, config, log }) => [intake({ codec, partitions: config.partitions, log })] },
+  process.env,
+)

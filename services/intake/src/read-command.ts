@@ -1,5 +1,5 @@
-import { type Command, commands, type Definition, isDeeperThan } from "@reins/events"
-import type { LogRecord } from "@reins/log"
+import { type Command, commands, type Definition, isDeeperThan, jsonFields } from "@reins/events"
+import { asideOf, type LogRecord } from "@reins/log"
 import { type Codec, isJson } from "@reins/log/codec"
 import type { z } from "zod"
 import { intakeLimits } from "./config.ts"
@@ -64,6 +64,9 @@ export function readCommand(codec: Codec, record: LogRecord): Read {
       `The record's key ${JSON.stringify(record.key)} is not the sessionId ${JSON.stringify(sessionId)}. Use the sessionId as the key.`,
     )
   }
+  const aside = asideOf(record)
+  // Nobody waits for it to come back: the sender is told, and may say it again under another id.
+  if (aside !== null && "fault" in aside) return reject(aside.fault, aside.message)
   const definition = (commands as unknown as readonly Definition[]).find((one) => one.type === said["type"])
   if (definition === undefined) {
     return reject(
@@ -72,6 +75,12 @@ export function readCommand(codec: Codec, record: LogRecord): Read {
     )
   }
   const fields: Record<string, unknown> = { ...said, commandId, sessionId }
+  if (aside !== null) {
+    const strange = Object.keys(aside.texts).find((name) => !jsonFields(definition).has(name))
+    if (strange !== undefined) return reject("invalid_command", `/${strange}: is no field of ${definition.type} that can stand in a blob.`)
+    if (record.headers["session"] !== sessionId)
+      return reject("invalid_command", "/sessionId: is another than that of the header, whose blobs it names.")
+  }
   if (json) {
     for (const name of ["agent", "input", "content", "metadata", "profile", "changes"]) {
       if (fields[name] === undefined || fields[name] === null) continue
@@ -80,6 +89,7 @@ export function readCommand(codec: Codec, record: LogRecord): Read {
       fields[name] = JSON.stringify(fields[name])
     }
   }
+  Object.assign(fields, aside?.texts)
   const parsed = definition.schema.safeParse(fields)
   if (!parsed.success) return reject("invalid_command", firstIssue(parsed.error))
   return { command: { ...parsed.data, type: definition.type } as unknown as Command, commandId, sessionId }

@@ -1,4 +1,6 @@
 export { assign, type Member } from "./assignment.ts"
+export { type Aside, asideOf, type BlobFault, blobsHeader, type Named, readNamed } from "./blobs/aside.ts"
+export { type Blobs, BlobsUnavailableError, folderOf, type StoredBlob } from "./blobs/blobs.ts"
 export { type CommitClock, commitClock, GroupCommit, type PartitionBatch, type WriteOutcome } from "./group-commit.ts"
 export {
   type Append,
@@ -16,6 +18,7 @@ export {
   type LogRecord,
   LogUnavailableError,
   type Placed,
+  type ReplayOptions,
   type TopicDescription,
   TopicMismatchError,
   type TopicSettings,

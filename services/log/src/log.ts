@@ -1,3 +1,6 @@
+import type { Aside } from "./blobs/aside.ts"
+import type { Blobs } from "./blobs/blobs.ts"
+
 /**
  * The log port: append, replay, follow. Everything durable in Reins goes through these three, said in our words; an adapter
  * (memory, SQLite, Kafka) keeps the promises below, and `test/conformance/log.ts` holds every adapter to them.
@@ -18,6 +21,8 @@ export interface LogRecord {
   readonly key: string | null
   readonly value: Uint8Array | null
   readonly headers: Readonly<Record<string, string>>
+  /** Of a record whose header `blobs` names some: what they hold, or why nobody knows. Not part of the record. */
+  readonly aside?: Aside
 }
 
 /** How hard an append tries. A decision is taken anew from what is read, so it is sent once; a fact that exists nowhere else is sent until it stands. */
@@ -162,6 +167,11 @@ export interface Following {
   stop(): Promise<void>
 }
 
+export interface ReplayOptions {
+  /** Without what stands in the blob store: for who looks at keys and headers alone. */
+  readonly bare?: boolean
+}
+
 export interface Log {
   readonly kind: "memory" | "sqlite" | "kafka"
   /** How long an instance must be absent from every look at its group before it counts as gone (design rule 6). */
@@ -170,7 +180,7 @@ export interface Log {
   /** Takes back what waits unsent for these partitions, except what is to be appended `always`. */
   withdraw(topic: string, partition: number): void
   /** What stands in [from, to); `to` defaults to the end at the time of the call. Compacted records are left out. */
-  replay(topic: string, partition: number, from: number, to?: number): AsyncIterable<readonly LogRecord[]>
+  replay(topic: string, partition: number, from: number, to?: number, how?: ReplayOptions): AsyncIterable<readonly LogRecord[]>
   bounds(topic: string): Promise<readonly Bounds[]>
   follow(options: FollowOptions): Promise<Following>
   /** The instances that are members of the group now; null where the answer cannot be trusted (unreachable, unknown group). */
@@ -195,6 +205,8 @@ export interface Log {
    * megabyte of the log. Rejects where another process is in the way; to be tried again then.
    */
   rewrite?(): Promise<void>
+  /** Where fields stand that are too large for a record; absent where there is no such place, and none may be so large. */
+  readonly blobs?: Blobs
   /** Sends what waits, then closes. */
   close(): Promise<void>
 }

@@ -111,7 +111,7 @@ export class Burial {
     let oldest = Number.POSITIVE_INFINITY
     for (let to = bounds.end; to > bounds.start && oldest >= since; ) {
       const from = Math.max(bounds.start, to - stretchLength)
-      for await (const records of this.#log.replay(this.#names.deadLetters, 0, from, to)) {
+      for await (const records of this.#log.replay(this.#names.deadLetters, 0, from, to, { bare: true })) {
         for (const { headers, timestamp } of records) {
           oldest = Math.min(oldest, timestamp)
           const id = coordinatesOf(headers)

@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs"
 import { isIPv4 } from "node:net"
 import { tmpdir } from "node:os"
+import { join } from "node:path"
 import { z } from "zod"
 
 const port = z.coerce.number().int().min(0).max(65_535)
@@ -23,6 +24,17 @@ const shape = {
   REINS_DATA: z.string().min(1).default(".reins"),
   /** On Kafka: a local folder in which processes of this machine learn that another one is gone. `off`: none. Default: the system's temporary folder. */
   REINS_STATE: z.string().min(1).optional(),
+  /**
+   * Where values above 256 KiB stand: a folder, `s3://bucket/prefix`, or `off`. Default: the folder `blobs` in `REINS_DATA`; on Kafka none,
+   * and no value may be larger than a record.
+   */
+  REINS_BLOBS: z.string().min(1).optional(),
+  /** Of a store that speaks S3 and is not Amazon's. */
+  AWS_ENDPOINT_URL_S3: z.url().optional(),
+  AWS_REGION: z.string().min(1).optional(),
+  AWS_ACCESS_KEY_ID: z.string().min(1).optional(),
+  AWS_SECRET_ACCESS_KEY: z.string().min(1).optional(),
+  AWS_SESSION_TOKEN: z.string().min(1).optional(),
   REINS_MODEL: z.string().min(1).default("claude-sonnet-5-5"),
   /** The model's window in tokens: a conversation that has used four fifths of it is summarised before it goes on. */
   REINS_CONTEXT_TOKENS: z.coerce.number().int().min(1000).default(200_000),
@@ -43,9 +55,32 @@ const shape = {
 
 /** Every name, for the compose file's check and `config show`. */
 export const environmentNames: readonly string[] = Object.keys(shape)
-const secrets = new Set(["KAFKA_SASL_PASSWORD", "SCHEMA_REGISTRY_PASSWORD", "ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"])
+const secrets = new Set([
+  "KAFKA_SASL_PASSWORD",
+  "SCHEMA_REGISTRY_PASSWORD",
+  "AWS_SECRET_ACCESS_KEY",
+  "AWS_SESSION_TOKEN",
+  "ANTHROPIC_API_KEY",
+  "ANTHROPIC_AUTH_TOKEN",
+])
 /** Read by tests and scripts only. */
 const foreign = new Set(["REINS_REQUIRE_KAFKA", "REINS_TEST_KAFKA", "REINS_TEST_REGISTRY", "REINS_NODE", "REINS_MODEL_LATENCY_MS"])
+
+/** Where values stand that are too large for a record. */
+export type BlobsConfig =
+  | { readonly kind: "folder"; readonly path: string }
+  | {
+      readonly kind: "s3"
+      readonly bucket: string
+      /** Without a slash at either end; may be empty. */
+      readonly prefix: string
+      readonly region: string
+      /** Null: Amazon's own. */
+      readonly endpoint: string | null
+      readonly accessKeyId: string
+      readonly secretAccessKey: string
+      readonly sessionToken: string | null
+    }
 
 export interface Config {
   /** Null: the embedded log. */
@@ -63,6 +98,8 @@ export interface Config {
   readonly prefix: string
   readonly partitions: number
   readonly dataDir: string
+  /** The blob store (`REINS_BLOBS`); null: no value may be larger than a record. */
+  readonly blobs: BlobsConfig | null
   /** Where processes of this machine learn that another one is gone, so that its session need not time out (`REINS_STATE`); null: nowhere. */
   readonly stateDir: string | null
   readonly model: string
@@ -154,6 +191,7 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
     prefix: env.REINS_TOPIC_PREFIX,
     partitions: env.REINS_PARTITIONS ?? (brokers.length > 0 ? 12 : 4),
     dataDir: env.REINS_DATA,
+    blobs: blobsOf(env, brokers.length > 0 ? null : join(env.REINS_DATA, "blobs")),
     stateDir: env.REINS_STATE === "off" ? null : (env.REINS_STATE ?? tmpdir()),
     model: env.REINS_MODEL,
     anthropic: {
@@ -170,6 +208,27 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
     contextTokens: env.REINS_CONTEXT_TOKENS,
     sessionRetentionDays: env.REINS_SESSION_RETENTION_DAYS ?? null,
     warnings,
+  }
+}
+
+function blobsOf(env: z.infer<z.ZodObject<typeof shape>>, usual: string | null): BlobsConfig | null {
+  const given = env.REINS_BLOBS ?? usual
+  if (given === null || given === "off") return null
+  if (!given.includes("://")) return { kind: "folder", path: given }
+  const [, bucket, prefix = ""] = /^s3:\/\/([a-z0-9][a-z0-9._-]{1,61}[a-z0-9])(?:\/([\w!.*'()/-]*))?$/.exec(given) ?? []
+  if (bucket === undefined || prefix.split("/").some((part) => part === "." || part === ".."))
+    throw new ConfigError(`REINS_BLOBS: is a folder, s3://bucket/prefix or off, and not ${given}.`)
+  if (env.AWS_ACCESS_KEY_ID === undefined || env.AWS_SECRET_ACCESS_KEY === undefined)
+    throw new ConfigError("REINS_BLOBS is an S3 bucket, so AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY must be set too.")
+  return {
+    kind: "s3",
+    bucket,
+    prefix: prefix.split("/").filter(Boolean).join("/"),
+    region: env.AWS_REGION ?? "us-east-1",
+    endpoint: env.AWS_ENDPOINT_URL_S3 ?? null,
+    accessKeyId: env.AWS_ACCESS_KEY_ID,
+    secretAccessKey: env.AWS_SECRET_ACCESS_KEY,
+    sessionToken: env.AWS_SESSION_TOKEN ?? null,
   }
 }
 

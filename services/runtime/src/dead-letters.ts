@@ -61,7 +61,7 @@ export async function readDeadLetters(log: Log, names: TopicNames): Promise<read
   /** The first letter of each record, by the offset of any. */
   const firsts = new Map<number, number>()
   const byCoordinates = new Map<string, number>()
-  for await (const records of log.replay(names.deadLetters, 0, 0)) {
+  for await (const records of log.replay(names.deadLetters, 0, 0, undefined, { bare: true })) {
     for (const { offset, timestamp, key, value, headers } of records) {
       const settles = headers["dlq.settles"]
       if (settles !== undefined) {

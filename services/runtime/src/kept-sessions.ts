@@ -129,6 +129,15 @@ export class KeptSessions {
     this.#saidBytes += saidBytes(whole) - saidBytes(session)
   }
 
+  /** The session as it follows from these records, whatever was made of them before. */
+  replace(sessionId: string, session: Session, records: readonly number[]): void {
+    const before = this.#fold.get(sessionId)
+    this.#fold.sessions.set(sessionId, session)
+    this.#records.set(sessionId, [...records])
+    this.#unchanged.delete(sessionId)
+    this.#saidBytes += saidBytes(session) - saidBytes(before)
+  }
+
   /** About how much memory the sessions in memory take. */
   get bytes(): number {
     return this.#saidBytes + this.#fold.sessions.size * bytesOfState

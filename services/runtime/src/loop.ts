@@ -29,6 +29,7 @@ import { type Relied, type Restored, restsMsDefault, Snapshots } from "./snapsho
 import { type Origin, Speaker } from "./speaker.ts"
 import { Spill } from "./spill.ts"
 import { Timers } from "./timers.ts"
+import { decoded as decodedRecord, rereadSession, sessionOfRecord, type UnreadRecord, unreadRecord } from "./unread.ts"
 
 export interface LoopOptions {
   readonly log: Log
@@ -425,12 +426,15 @@ export class Loop {
       else {
         owned.next.set(topic, record.offset + 1)
         // Nobody can read it, but it may be part of a session that is to be erased.
-        const session = record.headers["session"] ?? record.key?.slice(0, Math.max(0, record.key.lastIndexOf("/"))) ?? ""
+        const session = sessionOfRecord(record)
+        const unread = unreadRecord(record)
+        const isKnown = backend === null && owned.places.isRestored(session, record.offset)
         if (backend === null && session !== "") {
           owned.places.read(session, record.offset, record.timestamp)
           owned.dirty.add(session)
         }
-        this.#unreadable(owned, record, backend === null ? "sessions" : "tools", decoded)
+        if (unread === null || session === "") this.#unreadable(owned, record, backend === null ? "sessions" : "tools", decoded)
+        else if (!isKnown) this.#leaveUnread(owned, session, unread)
       }
     }
     this.#scheduleDecide(owned)
@@ -480,7 +484,12 @@ export class Loop {
     // Before that, what runs is decided on once the partition is ready, and what rests need not be touched.
     if (owned.caughtUp.has(topic)) owned.dirty.add(event.sessionId)
     else if (++this.#folds % spillEvery === 0) this.#spillSome(owned)
-    if (verdict === "accepted") this.#stopEffects(event)
+    if (verdict === "accepted") {
+      this.#stopEffects(event)
+      if (event.type === "session.deleted") owned.unread.set(event.sessionId, [])
+      else if (event.type === "session.resumed" && owned.unread.has(event.sessionId) && owned.caughtUp.has(topic))
+        void this.#reread(owned, event.sessionId)
+    }
     const { metrics } = this.#options
     metrics.folded.inc(topic, verdict)
     if (verdict === "duplicate") metrics.duplicates.inc({ service: "fold", reason: event.type })
@@ -495,6 +504,14 @@ export class Loop {
     else if (stopsSession.has(event.type)) tag = event.sessionId
     else return
     for (const performers of this.#performers.values()) performers.stop(tag)
+  }
+
+  /** The record is sound, and a blob of it is not: its session waits for a person, with the record still to be read. */
+  #leaveUnread(owned: OwnedPartition, sessionId: string, unread: UnreadRecord): void {
+    this.#options.metrics.deadLetters.inc({ service: "none", reason: unread.fault })
+    this.#options.logger.error({ sessionId, ...unread }, "A record cannot be read whole; its session waits until its blob is back.")
+    owned.unread.add(sessionId, unread)
+    owned.dirty.add(sessionId)
   }
 
   #unreadable(
@@ -607,6 +624,7 @@ export class Loop {
   }
 
   #decideSession(owned: OwnedPartition, sessionId: string): void {
+    if (owned.unread.has(sessionId) && this.#isHeldUp(owned, sessionId)) return
     for (let round = 0; ; round++) {
       let appended = false
       for (const service of this.#options.services) {
@@ -617,6 +635,22 @@ export class Loop {
       if (!appended) return
       if (round >= roundsMax) throw new Error(`The decisions on session ${sessionId} do not come to rest: the last round still appended.`)
     }
+  }
+
+  /** What goes on in a session is not decided while some of it is unread; that it waits for a person is. */
+  #isHeldUp(owned: OwnedPartition, sessionId: string): boolean {
+    const session = owned.ahead(sessionId, this.#topics.sessions, this.#time.now())
+    if (!isStarted(session) || session.phase === "ended" || session.phase === "parked") return false
+    const [unread] = owned.unread.of(sessionId)
+    const service = this.#options.services.find(({ contract }) => contract.says.includes("session.parked"))
+    const key = `park/unread/${unread?.offset}`
+    if (unread !== undefined && service !== undefined && !owned.rereading.has(sessionId) && !owned.isPending(sessionId, key))
+      this.#park(owned, sessionId, service, key, unread.fault, unread.message)
+    return true
+  }
+
+  #park(owned: OwnedPartition, sessionId: string, service: AnyService, key: string, code: string, message: string): void {
+    this.#say(owned, sessionId, service, key, { on: "sessions", event: { type: "session.parked", code, message } }, "once")
   }
 
   /** A decision that throws concerns one session: it is parked for a person, its partition goes on (P8). */
@@ -692,7 +726,8 @@ export class Loop {
   // --- what is not in memory
 
   #isBusy(owned: OwnedPartition, sessionId: string): boolean {
-    return owned.dirty.has(sessionId) || owned.recalling.has(sessionId) || owned.pendingOf(sessionId).length > 0
+    if (owned.dirty.has(sessionId) || owned.recalling.has(sessionId) || owned.unread.has(sessionId)) return true
+    return owned.pendingOf(sessionId).length > 0
   }
 
   #writeSnapshots(owned: OwnedPartition): void {
@@ -725,18 +760,8 @@ export class Loop {
         sessions.recordsOf(sessionId),
       )
       if (this.#owned.get(owned.number) === owned) {
-        if (recalled !== null) sessions.recall(sessionId, recalled)
-        else {
-          const message = "What was said in it is not in the log any more: records that its conversation consists of are missing."
-          this.#say(
-            owned,
-            sessionId,
-            service,
-            "park/recall",
-            { on: "sessions", event: { type: "session.parked", code: "content_missing", message } },
-            "once",
-          )
-        }
+        if (typeof recalled === "function") sessions.recall(sessionId, recalled)
+        else this.#park(owned, sessionId, service, "park/recall", recalled.code, recalled.message)
       }
     } catch (error) {
       logger.warn({ err: error, sessionId }, "A conversation could not be read back; it is tried again.")
@@ -745,6 +770,54 @@ export class Loop {
       owned.recalling.delete(sessionId)
       this.#wake(owned.number, sessionId)
     }
+  }
+
+  /** Someone has resumed it, so its blobs may be back: it is folded anew, until it stands as for whoever reads it first now. */
+  async #reread(owned: OwnedPartition, sessionId: string): Promise<void> {
+    if (owned.rereading.has(sessionId)) return
+    owned.rereading.add(sessionId)
+    const topic = this.#topics.sessions
+    const current = (): boolean => this.#owned.get(owned.number) === owned && !this.#stopped
+    for (let isRead = false; !isRead && current(); ) {
+      try {
+        const beside = await this.#rereadBeside(owned, sessionId, current)
+        await rereadSession(
+          this.#options,
+          { topic, partition: owned.number, sessionId },
+          this.#spill.partition(),
+          { next: () => owned.next.get(topic) ?? 0, current, bytes: this.#options.sessionBytes ?? sessionBytesDefault },
+          ({ session, records, unread }) => {
+            owned.sessions.replace(sessionId, session, records)
+            owned.unread.set(sessionId, [...unread, ...beside])
+          },
+        )
+        isRead = true
+      } catch (error) {
+        this.#options.logger.warn({ err: error, sessionId }, "A session could not be read again; it is tried again.")
+        await new Promise<void>((resolve) => this.#clock.after(readAgainMs, resolve))
+      }
+    }
+    owned.rereading.delete(sessionId)
+    this.#wake(owned.number, sessionId)
+  }
+
+  /** What of a session was unread on the topics of backends; what still is. */
+  async #rereadBeside(owned: OwnedPartition, sessionId: string, current: () => boolean): Promise<readonly UnreadRecord[]> {
+    const { log, codec } = this.#options
+    const unread: UnreadRecord[] = []
+    for (const { topic, offset } of owned.unread.of(sessionId)) {
+      const backend = this.#topics.backendOf(topic)
+      if (backend === null) continue
+      for await (const records of log.replay(topic, owned.number, offset, offset + 1)) {
+        for (const record of records) {
+          const read = await decodedRecord(codec, "tools", record)
+          const still = unreadRecord(record)
+          if (still !== null) unread.push(still)
+          else if (read.ok && current()) owned.toolsFold(backend).apply(read.said as unknown as ToolEvent, record)
+        }
+      }
+    }
+    return unread
   }
 
   // --- saying

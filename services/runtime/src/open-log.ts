@@ -1,6 +1,7 @@
-import { type Log, LogUnavailableError, type SchemaRegistry } from "@reins/log"
+import { type Blobs, type Log, LogUnavailableError, type SchemaRegistry } from "@reins/log"
+import { FolderBlobs, withBlobs } from "@reins/log/blobs"
 import { Codec } from "@reins/log/codec"
-import type { Config } from "./config.ts"
+import type { BlobsConfig, Config } from "./config.ts"
 
 export interface OpenLog {
   readonly log: Log
@@ -28,18 +29,27 @@ export async function openLog(config: Config, instance: string, options: OpenLog
       stateRefused: (why) =>
         options.warn?.(`Members killed on this machine are replaced only when their sessions time out: ${why} REINS_STATE names a folder.`),
     })
-    return opened(log, confluentRegistry({ url: registryUrl, auth: registryAuth }), options)
+    return opened(config, log, confluentRegistry({ url: registryUrl, auth: registryAuth }), options)
   }
   const { openSqlite } = await import("@reins/log/sqlite")
   const { log, registry } = openSqlite({ dir: config.dataDir, ...(options.readOnly === true ? { readOnly: true } : {}) })
-  return opened(log, registry, options)
+  return opened(config, log, registry, options)
 }
 
-async function opened(log: Log, registry: SchemaRegistry, options: OpenLogOptions): Promise<OpenLog> {
+async function opened(config: Config, log: Log, registry: SchemaRegistry, options: OpenLogOptions): Promise<OpenLog> {
   try {
-    return { log, codec: options.readOnly === true ? Codec.reader(registry) : await Codec.open(registry) }
+    const codec = options.readOnly === true ? Codec.reader(registry) : await Codec.open(registry)
+    if (config.blobs === null) return { log, codec }
+    const blobs = await openBlobs(config.blobs)
+    const warn = (error: Error): void => options.warn?.(`The blob store does not answer; it is asked until it does. ${error.message}`)
+    return { log: withBlobs(log, { codec, blobs, warn }), codec }
   } catch (error) {
     await log.close()
     throw error instanceof Error ? error : new LogUnavailableError(String(error))
   }
+}
+
+async function openBlobs(config: BlobsConfig): Promise<Blobs> {
+  if (config.kind === "folder") return new FolderBlobs(config.path)
+  throw new LogUnavailableError("not yet")
 }

@@ -14,6 +14,7 @@ import {
 import { KeptSessions } from "./kept-sessions.ts"
 import { Places } from "./places.ts"
 import type { PartitionSpill } from "./spill.ts"
+import { Unread } from "./unread.ts"
 
 /** A decision or result of this process that is appended and not yet read back. */
 export interface Pending {
@@ -45,6 +46,10 @@ export class OwnedPartition {
   readonly committed: PromiseWithResolvers<{ readonly offset: number; readonly note: string } | null> = Promise.withResolvers()
   /** Sessions whose conversation is being read back. */
   readonly recalling: Set<string> = new Set()
+  /** Records whose blobs are missing. */
+  readonly unread: Unread = new Unread()
+  /** Sessions that are being read again, now that their blobs may be back. */
+  readonly rereading: Set<string> = new Set()
   /** Commands that wait until the partition is caught up. */
   readonly commands: LogRecord[] = []
   /** Offsets of commands whose answer does not stand yet. */

@@ -210,6 +210,7 @@ export function exitCodeOf(error: unknown): number {
     case "topic-mismatch":
       return 2
     case "log-unavailable":
+    case "blobs-unavailable":
     case "log-owned":
     case "schema-incompatible":
       return 5

@@ -1,6 +1,6 @@
 import { type SessionEvent, type ToolEvent, topicNames } from "@reins/events"
 import { type Log, type LogRecord, partitionOf } from "@reins/log"
-import { type Codec, decodeRecord, type Said } from "@reins/log/codec"
+import { type Codec, type Decoded, decodeRecord, type Said } from "@reins/log/codec"
 import { type Session, SessionsFold, ToolsFold, type Verdict } from "@reins/session"
 
 /** One record of a session as it stands in the log, with what the fold makes of it. */
@@ -14,6 +14,8 @@ export interface ReadRecord {
   /** Null where nobody can read it. */
   readonly verdict: Verdict | null
   readonly value: Said | null
+  /** Why nobody can read it. */
+  readonly problem?: string
 }
 
 /**
@@ -96,7 +98,10 @@ export class SessionReader {
       decoded = decodeRecord(this.#codec, backend === null ? "sessions" : "tools", record)
     }
     const place = { topic, partition, offset, timestamp, key }
-    if (!decoded.ok) return ours ? { ...place, type: record.headers["type"] ?? "unreadable", verdict: null, value: null } : null
+    if (!decoded.ok)
+      return ours
+        ? { ...place, type: record.headers["type"] ?? "unreadable", verdict: null, value: null, problem: problemOf(decoded) }
+        : null
     const event = decoded.said as unknown as SessionEvent | ToolEvent
     let verdict: Verdict
     if (backend === null) verdict = this.#sessions.apply(event as SessionEvent, { offset, timestamp })
@@ -110,6 +115,10 @@ export class SessionReader {
     }
     return event.sessionId === this.sessionId ? { ...place, type: event.type, verdict, value: decoded.said } : null
   }
+}
+
+function problemOf(decoded: Exclude<Decoded, { ok: true }>): string {
+  return "message" in decoded ? decoded.message : `Its schema ${decoded.unknownSchema} is not known.`
 }
 
 /** Merges the topics of one session: each topic in its own order, no record before the one that caused it, else by log time. */

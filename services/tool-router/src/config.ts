@@ -6,3 +6,6 @@ export interface RouterLimits {
 }
 
 export const defaultRouterLimits: RouterLimits = { failuresMax: 3, resultMax: 256 * 1024 }
+
+/** Longest result where a blob store takes what a record cannot hold: pictures and documents, which a request to the model has room for four of. */
+export const resultMaxWithBlobs: number = 8 * 1024 * 1024

@@ -2,8 +2,8 @@ import type { EffectClass, EffectDone } from "@reins/events"
 import { z } from "zod"
 import { jsonText } from "./json-text.ts"
 
-/** Longest result, in characters of its JSON: what the router lets through, and a record well below the broker's limit of 1 MiB. */
-const contentMax = 256 * 1024
+/** Longest result, in characters of its JSON: what the router lets through where there is a blob store. Without one it takes 256 Ki, and says so. */
+const contentMax = 8 * 1024 * 1024
 
 /** What a tool may know and do while it runs. */
 export interface ToolContext {

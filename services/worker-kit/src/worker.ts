@@ -1,4 +1,4 @@
-import type { Contract, Service } from "@reins/runtime"
+import type { Contract, Draft, Service } from "@reins/runtime"
 import type { Backend } from "./backend.ts"
 import { decide, giveUp, type Run } from "./decide.ts"
 import { perform } from "./perform.ts"
@@ -23,8 +23,16 @@ export function worker(backend: Backend, me: { readonly group: string; readonly 
     concurrency: backend.concurrency ?? 256,
     decide: (view) => decide(view, backend.backend),
     giveUp: (view) => giveUp(view, backend.backend),
+    refused,
     perform: (run, performing) => perform(run, performing, backend, me),
   }
+}
+
+/** A result that the log does not take is a failure that no further attempt mends. */
+function refused(draft: Draft, why: string): Draft | undefined {
+  if (draft.on !== "tools" || draft.event.type !== "tool-call.finished" || draft.event.content === null) return undefined
+  const message = `It ran, and the log does not take its result: ${why}`.slice(0, 4000)
+  return { ...draft, event: { ...draft.event, content: null, outcome: "failed", kind: "output_too_large", message, effect: "done" } }
 }
 
 /** A backend of tools made with `defineTool`. Throws a TypeError where two have one name. */

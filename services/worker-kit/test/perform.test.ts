@@ -155,7 +155,7 @@ test("a result that JSON cannot say, or that fits in no record, is a failure of 
     const said = await result(runOf("unsafe"), answering(value))
     assert.deepEqual([said.outcome, said.kind, said.effect, said.retryAfterMs], ["failed", "malformed_output", "done", null])
   }
-  const most = 256 * 1024
+  const most = 8 * 1024 * 1024
   assert.equal((await result(runOf("pure"), answering("x".repeat(most - 2)))).outcome, "completed")
   for (const run of [
     () => "x".repeat(most - 1),
@@ -167,7 +167,7 @@ test("a result that JSON cannot say, or that fits in no record, is a failure of 
   ]) {
     const said = await result(runOf("unsafe"), { run })
     assert.deepEqual([said.outcome, said.kind, said.effect, said.content === null], ["failed", "output_too_large", "done", true])
-    assert.match(said.message ?? "", /characters is larger than the 262144 that fit/)
+    assert.match(said.message ?? "", /characters is larger than the 8388608 that fit/)
   }
 })
 

@@ -53,6 +53,8 @@ interface Times {
   closedAt: number | null
 }
 
+const rereadAgainMs = 500
+
 /**
  * Follows every partition of `sessions` into the read model, by the fold and by the projection of `schemas/session`; it decides nothing.
  *
@@ -70,6 +72,8 @@ export class Projection {
   readonly #place: ReadPlace
   readonly #previews: Previews
   readonly #behind = new Set<number>()
+  /** Sessions with records whose blobs are missing: they are shown without, until someone resumes them. */
+  readonly #unread = new Set<string>()
   #following: Following | undefined
   #previewing: Following | undefined
   #started = false
@@ -194,12 +198,29 @@ export class Projection {
   #read(partition: number, records: readonly LogRecord[]): void | Promise<void> {
     const { codec } = this.#options
     const said: { event: SessionEvent | null; record: LogRecord }[] = []
-    for (const record of records) {
+    for (const [index, record] of records.entries()) {
       const decoded = record.value === null ? null : decodeRecord(codec, "sessions", record)
       if (decoded !== null && !decoded.ok && "unknownSchema" in decoded)
         return learn(codec, decoded.unknownSchema, () => this.#stopped).then(() => this.#read(partition, records))
-      said.push({ event: decoded?.ok === true ? (decoded.said as unknown as SessionEvent) : null, record })
+      const event = decoded?.ok === true ? (decoded.said as unknown as SessionEvent) : null
+      if (event?.type === "session.resumed" && this.#unread.has(event.sessionId)) {
+        this.#show(partition, said)
+        return this.#reread(partition, event.sessionId, record.offset + 1).then(() => this.#read(partition, records.slice(index + 1)))
+      }
+      if (decoded?.ok === false && isBlobFault(decoded.reason)) this.#leaveUnread(record, decoded.message)
+      said.push({ event, record })
     }
+    this.#show(partition, said)
+  }
+
+  #leaveUnread({ partition, offset, headers }: LogRecord, message: string): void {
+    const sessionId = headers["session"]
+    if (sessionId === undefined) return
+    this.#unread.add(sessionId)
+    this.#options.logger.error({ partition, offset, sessionId }, `A session is shown without one of its records: ${message}`)
+  }
+
+  #show(partition: number, said: readonly { readonly event: SessionEvent | null; readonly record: LogRecord }[]): void {
     const told: { sessionId: string; event: ApiEvent; place: Place }[] = []
     const touched = new Set<string>()
     const answers: [string, string, Answer][] = []
@@ -222,12 +243,70 @@ export class Projection {
         }
       }
     })
-    for (const [sessionId, commandId, answer] of answers) {
-      for (const waiter of this.#answerWaiters.get(`${sessionId} ${commandId}`) ?? []) waiter(answer)
-    }
+    for (const [sessionId, commandId, answer] of answers) this.#tellAnswer(sessionId, commandId, answer)
     for (const { sessionId, event, place } of told) this.#tell(sessionId, event, place)
-    const last = records.at(-1)
-    if (last !== undefined) this.#place.reached(partition, last.offset + 1)
+    const last = said.at(-1)
+    if (last !== undefined) this.#place.reached(partition, last.record.offset + 1)
+  }
+
+  /**
+   * Shows a session as it is told from the beginning of its partition up to here, now that its blobs may be back. Other sessions are folded
+   * with it, as whether a command was answered before is known per partition; the partition waits meanwhile.
+   */
+  async #reread(partition: number, sessionId: string, to: number): Promise<void> {
+    const { log, codec, topics, logger } = this.#options
+    for (;;) {
+      const fold = new SessionsFold()
+      const shown: { readonly event: ApiEvent; readonly place: Place; readonly at: number }[] = []
+      const answers: [string, number, Answer][] = []
+      let isUnread = false
+      this.#times.delete(sessionId)
+      try {
+        for await (const records of log.replay(topics.sessions, partition, 0, to)) {
+          for (const record of records) {
+            let decoded = record.value === null ? null : decodeRecord(codec, "sessions", record)
+            if (decoded !== null && !decoded.ok && "unknownSchema" in decoded) {
+              await codec.learn(decoded.unknownSchema)
+              decoded = decodeRecord(codec, "sessions", record)
+            }
+            if (decoded?.ok === false && record.headers["session"] === sessionId) isUnread = true
+            if (decoded?.ok !== true) continue
+            const event = decoded.said as unknown as SessionEvent
+            const before = fold.get(event.sessionId)
+            const verdict = fold.apply(event, record)
+            if (verdict !== "accepted") continue
+            const after = fold.get(event.sessionId)
+            fold.sessions.set(event.sessionId, lightened(after))
+            if (event.sessionId !== sessionId) continue
+            if ("commandId" in event) answers.push([event.commandId, record.timestamp, answerOf(event)])
+            if (!isStarted(after) && after.phase !== "deleted") continue
+            for (const [index, one] of apiEvents(before, event, { session: after, verdict }, record.timestamp, iso).entries())
+              shown.push({ event: one, place: { partition, offset: record.offset, index }, at: record.timestamp })
+            this.#keepTime(sessionId, before, after, record.timestamp)
+          }
+        }
+      } catch (error) {
+        if (this.#stopped) return
+        logger.warn({ err: error, sessionId }, "A session could not be read again; it is tried again.")
+        await new Promise<void>((resolve) => setTimeout(resolve, rereadAgainMs))
+        continue
+      }
+      if (this.#stopped) return
+      const known = this.store.eventIds(sessionId)
+      this.store.transaction(() => {
+        this.store.dropSession(sessionId)
+        for (const { event, place, at } of shown) this.store.putEvent(sessionId, event, place, at)
+        this.#folds.get(partition)?.sessions.set(sessionId, fold.get(sessionId))
+        this.#partitionOf.set(sessionId, partition)
+        this.#putSession(partition, sessionId)
+        for (const [commandId, at, answer] of answers) this.store.putAnswer(sessionId, commandId, at, answer)
+      })
+      for (const [commandId, , answer] of answers) this.#tellAnswer(sessionId, commandId, answer)
+      for (const { event, place } of shown) if (!known.has(event.id)) this.#tell(sessionId, event, place)
+      if (!isUnread) this.#unread.delete(sessionId)
+      this.#place.reached(partition, to)
+      return
+    }
   }
 
   #apply(
@@ -249,7 +328,7 @@ export class Projection {
     if (verdict !== "accepted") return
     const after = fold.get(sessionId)
     if ("commandId" in event) {
-      const answer: Answer = event.type === "command.rejected" ? { code: event.code, message: event.message } : { eventId: event.eventId }
+      const answer = answerOf(event)
       this.store.putAnswer(sessionId, event.commandId, record.timestamp, answer)
       answers.push([sessionId, event.commandId, answer])
     }
@@ -264,6 +343,10 @@ export class Projection {
     this.#keepTime(sessionId, before, after, record.timestamp)
     touched.add(sessionId)
     fold.sessions.set(sessionId, lightened(after))
+  }
+
+  #tellAnswer(sessionId: string, commandId: string, answer: Answer): void {
+    for (const waiter of this.#answerWaiters.get(`${sessionId} ${commandId}`) ?? []) waiter(answer)
   }
 
   #timesOf(sessionId: string): Times {
@@ -339,6 +422,14 @@ export class Projection {
 
 export function iso(ms: number): string {
   return new Date(ms).toISOString()
+}
+
+function answerOf(event: SessionEvent): Answer {
+  return event.type === "command.rejected" ? { code: event.code, message: event.message } : { eventId: event.eventId }
+}
+
+function isBlobFault(reason: string): boolean {
+  return reason === "blob_missing" || reason === "blob_damaged"
 }
 
 function isActive(session: Session): boolean {

@@ -147,6 +147,11 @@ export class Store {
     return row === undefined ? null : eventRow(row)
   }
 
+  eventIds(sessionId: string): ReadonlySet<string> {
+    const rows = this.#prepared("SELECT id FROM events WHERE session_id = ?").all(sessionId)
+    return new Set(rows.map((row) => String(row["id"])))
+  }
+
   hasSessionOf(environmentId: string): boolean {
     return this.#ofEnvironment.get(environmentId) !== undefined
   }

@@ -1,5 +1,5 @@
 import { type Family, isDeeperThan, type TopicNames } from "@reins/events"
-import type { Log, LogRecord } from "@reins/log"
+import { blobsHeader, type Log, type LogRecord } from "@reins/log"
 import { type Codec, type Decoded, decodeRecord } from "@reins/log/codec"
 import type { RawRecord } from "@reins/session"
 import { notFound } from "../http/errors.ts"
@@ -68,7 +68,8 @@ async function find(
   if (!topics.some(({ name }) => name === topic)) return null
   const bounds = (await log.bounds(topic)).find((one) => one.partition === partition)
   if (bounds === undefined || offset < bounds.start || offset >= bounds.end) return null
-  for await (const records of log.replay(topic, partition, offset, offset + 1)) {
+  // As it stands: what is in the blob store is named by its headers.
+  for await (const records of log.replay(topic, partition, offset, offset + 1, { bare: true })) {
     const found = records.find((record) => record.offset === offset)
     if (found !== undefined) return found
   }
@@ -77,7 +78,8 @@ async function find(
 
 type Read = Pick<RawRecord, "encoding" | "schema_id" | "value" | "problem">
 
-async function decode(codec: Codec, family: Family, record: LogRecord): Promise<Read> {
+async function decode(codec: Codec, family: Family, { headers: { [blobsHeader]: _, ...headers }, ...read }: LogRecord): Promise<Read> {
+  const record: LogRecord = { ...read, headers }
   const bytes = record.value
   if (bytes === null)
     return { encoding: "none", schema_id: null, value: null, problem: "A tombstone: what stood under this key is erased." }

@@ -78,7 +78,7 @@ export class Commands {
     if (known !== null || !unjudged) return known
     // Published and not yet judged: it stands at the end of the commands.
     for (const { partition, start, end } of await log.bounds(topic)) {
-      for await (const records of log.replay(topic, partition, Math.max(start, end - tailRecords))) {
+      for await (const records of log.replay(topic, partition, Math.max(start, end - tailRecords), undefined, { bare: true })) {
         for (const { headers, timestamp } of records) {
           const id = headers["command"]
           if (id?.startsWith(prefix) === true && timestamp >= now - retriedWithinMs) return id

@@ -1,5 +1,6 @@
-import { avroOf, canonicalJson, type Definition, definitions, type Family, isDeeperThan, type ToolEvent } from "@reins/events"
+import { avroOf, canonicalJson, type Definition, definitions, type Family, isDeeperThan, jsonFields, type ToolEvent } from "@reins/events"
 import avsc from "avsc"
+import { asideOf, type BlobFault } from "../blobs/aside.ts"
 import type { LogRecord } from "../log.ts"
 import type { SchemaRegistry } from "./registry.ts"
 
@@ -16,7 +17,15 @@ export type Decoded =
   /** Nobody can read this. `reason` is a code, `message` a sentence. */
   | { readonly ok: false; readonly reason: UnreadableReason; readonly message: string }
 
-export type UnreadableReason = "bad_framing" | "unknown_schema" | "unknown_type" | "undecodable" | "invalid" | "null_key" | "wrong_topic"
+export type UnreadableReason =
+  | "bad_framing"
+  | "unknown_schema"
+  | "unknown_type"
+  | "undecodable"
+  | "invalid"
+  | "null_key"
+  | "wrong_topic"
+  | BlobFault
 
 interface Known {
   readonly definition: Definition
@@ -186,17 +195,39 @@ export function isJson(value: Uint8Array): boolean {
 
 /**
  * Reads a record of a topic of this family: Avro, and from workers also a JSON object, so that they need no kit and no schema.
- * What comes back fits its schema.
+ * What comes back fits its schema, and is whole: what stands in the blob store for it was read with it.
  */
 export function decodeRecord(codec: Codec, family: Family, record: LogRecord): Decoded {
   if (record.key === null) return { ok: false, reason: "null_key", message: `A record of ${record.topic} needs a key.` }
+  const aside = asideOf(record)
+  if (aside === null) return decodeValue(codec, family, record, nothingAside)
+  if ("fault" in aside) return { ok: false, reason: aside.fault, message: aside.message }
+  const decoded = decodeValue(codec, family, record, aside.texts)
+  return decoded.ok ? whole(decoded, record, aside.texts) : decoded
+}
+
+type Texts = Readonly<Record<string, string>>
+const nothingAside: Texts = {}
+
+function decodeValue(codec: Codec, family: Family, record: LogRecord, texts: Texts): Decoded {
   const value = record.value as Uint8Array
-  if ((family === "tools" || family === "declarations") && isJson(value)) return decodeJson(family, record)
+  if ((family === "tools" || family === "declarations") && isJson(value)) return decodeJson(family, record, texts)
   const decoded = codec.decode(value)
   if (decoded.ok && decoded.definition.family !== family) {
     return { ok: false, reason: "wrong_topic", message: `${decoded.definition.recordName} does not belong on ${record.topic}.` }
   }
   return decoded
+}
+
+/** The record with its texts in their place. Its blobs are those of its header's session: a record of another one must not reach them. */
+function whole(decoded: Extract<Decoded, { ok: true }>, record: LogRecord, texts: Texts): Decoded {
+  const { said, definition } = decoded
+  const strange = Object.keys(texts).find((field) => !jsonFields(definition).has(field))
+  if (strange !== undefined)
+    return { ok: false, reason: "invalid", message: `/${strange}: is no field of ${definition.type} that can stand in a blob.` }
+  if (said["sessionId"] !== record.headers["session"])
+    return { ok: false, reason: "invalid", message: "/sessionId: is another than that of the header, whose blobs it names." }
+  return isJson(record.value as Uint8Array) ? decoded : { ...decoded, said: { ...said, ...texts } }
 }
 
 /** What a worker may leave out of its JSON. */
@@ -239,10 +270,11 @@ export function encodeToolJson(event: ToolEvent): Uint8Array {
   return Buffer.from(JSON.stringify(plain))
 }
 
-function decodeJson(family: "tools" | "declarations", record: LogRecord): Decoded {
+function decodeJson(family: "tools" | "declarations", record: LogRecord, texts: Texts): Decoded {
   let given: Record<string, unknown>
   try {
     given = JSON.parse(Buffer.from(record.value as Uint8Array).toString("utf8")) as Record<string, unknown>
+    for (const [field, text] of Object.entries(texts)) given[field] = JSON.parse(text)
   } catch (error) {
     return { ok: false, reason: "undecodable", message: `The value is not JSON: ${(error as Error).message}` }
   }

@@ -1,5 +1,5 @@
-/** Longest body that becomes a result, in bytes: with its envelope it stays below the 256 KiB that the router lets through. */
-export const bodyBytesMax: number = 248 * 1024
+/** Longest body that becomes a result, in bytes: as base64 it stays below what the router lets through where there is a blob store. */
+export const bodyBytesMax: number = 4 * 1024 * 1024
 /** Of an answer that says what is wrong, so much goes to the model. */
 export const errorBodyBytesMax: number = 16 * 1024
 /** Characters of a URL with its arguments: servers take as much in their whole head. */

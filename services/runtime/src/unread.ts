@@ -1,0 +1,109 @@
+import { asideOf, type BlobFault, type Log, type LogRecord } from "@reins/log"
+import { type Codec, type Decoded, decodeRecord } from "@reins/log/codec"
+import type { Session } from "@reins/session"
+import { KeptSessions } from "./kept-sessions.ts"
+import type { PartitionSpill } from "./spill.ts"
+
+/** A record that this process could not read whole: what stands in the blob store for it is missing or damaged. */
+export interface UnreadRecord {
+  readonly topic: string
+  readonly offset: number
+  readonly fault: BlobFault
+  readonly message: string
+}
+
+/** By session, the records of a partition that are not in its state here. Whoever has the blobs folds them, so nothing is decided without. */
+export class Unread {
+  readonly #bySession = new Map<string, readonly UnreadRecord[]>()
+
+  add(sessionId: string, record: UnreadRecord): void {
+    this.#bySession.set(sessionId, [...this.of(sessionId), record])
+  }
+
+  /** What is still unread once everything was read again. */
+  set(sessionId: string, records: readonly UnreadRecord[]): void {
+    if (records.length === 0) this.#bySession.delete(sessionId)
+    else this.#bySession.set(sessionId, records)
+  }
+
+  of(sessionId: string): readonly UnreadRecord[] {
+    return this.#bySession.get(sessionId) ?? []
+  }
+
+  has(sessionId: string): boolean {
+    return this.#bySession.has(sessionId)
+  }
+
+  /** The oldest of a topic that a successor has to read; `next` where there is none. */
+  lowWatermark(topic: string, next: number): number {
+    let mark = next
+    for (const records of this.#bySession.values())
+      for (const record of records) if (record.topic === topic && record.offset < mark) mark = record.offset
+    return mark
+  }
+}
+
+/** The record as unread; null where it is something else that is wrong with it. */
+export function unreadRecord(record: LogRecord): UnreadRecord | null {
+  const aside = asideOf(record)
+  if (aside === null || !("fault" in aside)) return null
+  return { topic: record.topic, offset: record.offset, ...aside }
+}
+
+/** Whose record it is, by what does not have to be decoded. */
+export function sessionOfRecord({ headers, key }: LogRecord): string {
+  return headers["session"] ?? key?.slice(0, Math.max(0, key.lastIndexOf("/"))) ?? ""
+}
+
+export async function decoded(codec: Codec, family: "sessions" | "tools", record: LogRecord): Promise<Decoded> {
+  const first = decodeRecord(codec, family, record)
+  if (first.ok || !("unknownSchema" in first)) return first
+  await codec.learn(first.unknownSchema)
+  return decodeRecord(codec, family, record)
+}
+
+export interface Reread {
+  readonly session: Session
+  /** Offsets of the records that it follows from. */
+  readonly records: readonly number[]
+  readonly unread: readonly UnreadRecord[]
+}
+
+/**
+ * Folds a session from the beginning of its partition, as whoever starts now does: other sessions too, as whether a command was answered
+ * before is known per partition. `installed` is called in the moment in which all that `next` tells of is read; it is not where `current`
+ * says that nobody wants it any more.
+ */
+export async function rereadSession(
+  { log, codec }: { readonly log: Log; readonly codec: Codec },
+  place: { readonly topic: string; readonly partition: number; readonly sessionId: string },
+  spill: PartitionSpill,
+  { next, current, bytes }: { readonly next: () => number; readonly current: () => boolean; readonly bytes: number },
+  installed: (reread: Reread) => void,
+): Promise<void> {
+  const { topic, partition, sessionId } = place
+  const shadow = new KeptSessions(spill)
+  const unread: UnreadRecord[] = []
+  try {
+    for (let at = 0; at < next(); ) {
+      const to = next()
+      for await (const records of log.replay(topic, partition, at, to)) {
+        for (const record of records) {
+          if (record.value === null) continue
+          const read = await decoded(codec, "sessions", record)
+          if (!current()) return
+          if (read.ok) shadow.apply(read.said as unknown as Parameters<KeptSessions["apply"]>[0], record)
+          else if (sessionOfRecord(record) === sessionId) {
+            const missing = unreadRecord(record)
+            if (missing !== null) unread.push(missing)
+          }
+        }
+        shadow.spillDownTo(bytes, (other) => other === sessionId)
+      }
+      at = to
+    }
+    if (current()) installed({ session: shadow.get(sessionId), records: [...shadow.recordsOf(sessionId)], unread })
+  } finally {
+    shadow.drop()
+  }
+}
