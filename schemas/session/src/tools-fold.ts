@@ -35,6 +35,19 @@ export class ToolsFold {
     return verdict
   }
 
+  /** Puts what a record says in the place of what was folded of it while a part of it could not be read. */
+  mend(event: ToolEvent): void {
+    const call = this.get(event.sessionId, event.toolUseId)
+    if (call?.dispatch?.eventId === event.eventId && event.type === "tool-call.dispatched") this.#replace({ ...call, dispatch: event })
+    else if (call?.finished?.eventId === event.eventId && event.type === "tool-call.finished")
+      this.#replace({ ...call, finished: { ...call.finished, result: { ...call.finished.result, content: event.content } } })
+  }
+
+  #replace(call: ToolCall): void {
+    put(this.#sessions, call)
+    if (isOpen(call)) put(this.#open, call)
+  }
+
   /**
    * Forgets what can no longer matter: closed, or never dispatched, and log time beyond its deadline by `marginMs` (design rule 13).
    * What its session still waits for (`awaited`) is kept however old it is: a router that forgot a result would believe that the call

@@ -2,6 +2,7 @@ import { version } from "@reins/runtime"
 import { Command } from "commander"
 import { allow, deny, result } from "./answer.ts"
 import { approvalsList } from "./approvals.ts"
+import { blobsCollect } from "./blobs.ts"
 import { connect } from "./connect.ts"
 import { dlqList, dlqSettle, dlqShow } from "./dlq.ts"
 import { events } from "./events.ts"
@@ -152,6 +153,14 @@ dlq
   .description("note that it is of no use")
   .argument("<offset>")
   .action((offset: string) => dlqSettle(offset, "dropped"))
+program
+  .command("blobs")
+  .description("what stands beside the log, being too large for a record")
+  .command("collect")
+  .description("remove blobs that no record names; the eraser does so every day")
+  .option("--older-than <hours>", "leave what was put since (default: 24, at least 1)")
+  .option("--json")
+  .action(blobsCollect)
 
 try {
   await program.parseAsync(process.argv)

@@ -35,6 +35,7 @@ const rewritesMax = 10
  * R2 Tombstones of a session follow the order of what they erase, so that the newest tells how far they have come.
  * R3 Nothing is remembered: a stretch of records is erased before the next is read, and who dies leaves the rest to whoever comes next.
  * R4 On a log of this machine what stands beside the session log goes first: where that is cut off, the session log still says that there is work.
+ * R5 Blobs go before the tombstones of the records that name them: whoever goes on where it was cut off finds them gone, or the records.
  */
 export class Erasure {
   readonly #means: Means
@@ -111,6 +112,8 @@ export class Erasure {
     const bySession = new Map(wanted.map((one) => [one.sessionId, one]))
     await this.#removeBeside(bySession)
     const end = (await log.bounds(topics.sessions)).find((one) => one.partition === partition)?.end ?? 0
+    // R5: what a record below the end names was put before it; what is put later is named by later records, which bring us back.
+    for (const { sessionId } of wanted) await log.blobs?.removeSession(sessionId)
     const from = Math.min(...wanted.map((one) => one.from))
     for await (const records of log.replay(topics.sessions, partition, from, end, { bare: true })) {
       for (const { signal } of wanted) signal.throwIfAborted()

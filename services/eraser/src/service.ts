@@ -1,8 +1,9 @@
-import { topicNames } from "@reins/events"
+import { type TopicNames, topicNames } from "@reins/events"
 import type { Log } from "@reins/log"
 import type { Codec } from "@reins/log/codec"
 import type { Service, ServiceContext } from "@reins/runtime"
 import type { Logger } from "pino"
+import { collectBlobs } from "./collect.ts"
 import { defaultEraserLimits, type EraserLimits } from "./config.ts"
 import { contract } from "./contract.ts"
 import { decide, type Work } from "./decide.ts"
@@ -20,15 +21,33 @@ export interface EraserOptions {
 /** Erases deleted sessions, and has those deleted that have not run for longer than they are kept. Touches no session that is not deleted. */
 export function eraser({ log, codec, prefix, partitions, logger, limits: given }: EraserOptions): Service<Work> {
   const limits = { ...defaultEraserLimits, ...given }
-  const erasure = new Erasure({ log, codec, topics: topicNames(prefix), partitions, logger, limits })
+  const topics = topicNames(prefix)
+  const erasure = new Erasure({ log, codec, topics, partitions, logger, limits })
   return {
     name: "eraser",
     contract,
     decide: (view) => decide(view, limits),
     concernedWith: (rest) => rest === "deleted" || (limits.retentionMs !== null && rest !== "running"),
     perform: (work, performing) => erasure.perform(work, performing),
+    ...(log.blobs === undefined ? {} : { chore: chore(log, topics, limits, logger) }),
     // Those of one partition share a reading only if they may wait for it together.
     concurrency: 1000,
+  }
+}
+
+function chore(
+  log: Log,
+  topics: TopicNames,
+  { blobGraceMs, collectFirstMs, collectEveryMs }: EraserLimits,
+  logger: Logger,
+): NonNullable<Service["chore"]> {
+  return {
+    firstAfterMs: collectFirstMs,
+    everyMs: collectEveryMs,
+    run: async (signal) => {
+      const collected = await collectBlobs(log, topics, blobGraceMs, signal)
+      if (collected.collected > 0) logger.info(collected, "Blobs that no record names were collected.")
+    },
   }
 }
 

@@ -159,6 +159,7 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
     .filter((broker) => broker !== "")
   if (brokers.length > 0 && env.SCHEMA_REGISTRY_URL === undefined)
     throw new ConfigError("KAFKA_BROKERS is set, so SCHEMA_REGISTRY_URL must be set too.")
+  if (/^\.+$/.test(env.REINS_TOPIC_PREFIX)) throw new ConfigError("REINS_TOPIC_PREFIX: must be more than dots.")
   if (env.KAFKA_SASL_MECHANISM !== undefined && (env.KAFKA_SASL_USERNAME === undefined || env.KAFKA_SASL_PASSWORD === undefined)) {
     throw new ConfigError("KAFKA_SASL_MECHANISM is set, so KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD must be set too.")
   }

@@ -14,6 +14,7 @@ import { type Codec, type Decoded, decodeRecord, isJson } from "@reins/log/codec
 import { isStarted, type Session, type Verdict } from "@reins/session"
 import type { Logger } from "pino"
 import { Burial, type Ours } from "./burial.ts"
+import { Chores } from "./chores.ts"
 import { type Clock, LogTime, systemClock } from "./clock.ts"
 import { Declarations, declare } from "./declarations.ts"
 import { type CommandDesk, hearCommands } from "./hear-commands.ts"
@@ -29,7 +30,7 @@ import { type Relied, type Restored, restsMsDefault, Snapshots } from "./snapsho
 import { type Origin, Speaker } from "./speaker.ts"
 import { Spill } from "./spill.ts"
 import { Timers } from "./timers.ts"
-import { decoded as decodedRecord, rereadSession, sessionOfRecord, type UnreadRecord, unreadRecord } from "./unread.ts"
+import { decoded as decodedRecord, halfRead, rereadSession, sessionOfRecord, type UnreadRecord, unreadRecord } from "./unread.ts"
 
 export interface LoopOptions {
   readonly log: Log
@@ -125,6 +126,7 @@ export class Loop {
   readonly #desk: CommandDesk
   readonly #snapshots: Snapshots
   readonly #spill: Spill
+  readonly #chores: Chores
   readonly #restoring = new WeakMap<OwnedPartition, Promise<Restored>>()
   #folds = 0
   #following: Following | undefined
@@ -153,6 +155,7 @@ export class Loop {
       bury: (owned, record, service, reason, message) => this.#bury(owned, record, service, reason, message),
     }
     this.#spill = options.spill ?? new Spill()
+    this.#chores = new Chores(options.services, this.#clock, logger)
     this.#snapshots = new Snapshots({ log, codec, topics: this.#topics, logger, restsMs: options.snapshotRestsMs ?? restsMsDefault })
     this.#time = new LogTime(this.#clock)
     this.#liveness = new Liveness(options.log, this.#clock, options.group, options.instance)
@@ -285,6 +288,7 @@ export class Loop {
     if (this.#stopped) return
     this.#draining = true
     this.#cancelCommit?.()
+    this.#chores.stop()
     await this.#commitNow().catch(() => undefined)
     this.#stopped = true
     this.#timers.stop()
@@ -434,7 +438,7 @@ export class Loop {
           owned.dirty.add(session)
         }
         if (unread === null || session === "") this.#unreadable(owned, record, backend === null ? "sessions" : "tools", decoded)
-        else if (!isKnown) this.#leaveUnread(owned, session, unread)
+        else if (!isKnown) this.#leaveUnread(owned, session, record, unread)
       }
     }
     this.#scheduleDecide(owned)
@@ -507,11 +511,18 @@ export class Loop {
   }
 
   /** The record is sound, and a blob of it is not: its session waits for a person, with the record still to be read. */
-  #leaveUnread(owned: OwnedPartition, sessionId: string, unread: UnreadRecord): void {
+  #leaveUnread(owned: OwnedPartition, sessionId: string, record: LogRecord, unread: UnreadRecord): void {
     this.#options.metrics.deadLetters.inc({ service: "none", reason: unread.fault })
     this.#options.logger.error({ sessionId, ...unread }, "A record cannot be read whole; its session waits until its blob is back.")
-    owned.unread.add(sessionId, unread)
-    owned.dirty.add(sessionId)
+    const backend = this.#topics.backendOf(record.topic)
+    if (backend === null) {
+      owned.unread.add(sessionId, unread)
+      return
+    }
+    const half = halfRead(this.#options.codec, record)
+    if (half === null || half.sessionId !== sessionId) return
+    owned.unread.add(sessionId, { ...unread, call: { backend, toolUseId: half.toolUseId, eventId: half.eventId } })
+    this.#fold(owned, record.topic, backend, half, record.offset, record.timestamp)
   }
 
   #unreadable(
@@ -624,11 +635,12 @@ export class Loop {
   }
 
   #decideSession(owned: OwnedPartition, sessionId: string): void {
-    if (owned.unread.has(sessionId) && this.#isHeldUp(owned, sessionId)) return
+    const heldUp = owned.unread.has(sessionId) ? this.#heldUp(owned, sessionId) : "nobody"
+    if (heldUp === "all") return
     for (let round = 0; ; round++) {
       let appended = false
       for (const service of this.#options.services) {
-        if (service.decide === undefined) continue
+        if (service.decide === undefined || (heldUp === "workers" && isWorker(service))) continue
         for (const intent of this.#intents(owned, sessionId, service))
           appended = this.#follow(owned, sessionId, service, intent) || appended
       }
@@ -638,15 +650,19 @@ export class Loop {
   }
 
   /** What goes on in a session is not decided while some of it is unread; that it waits for a person is. */
-  #isHeldUp(owned: OwnedPartition, sessionId: string): boolean {
+  #heldUp(owned: OwnedPartition, sessionId: string): "all" | "workers" | "nobody" {
     const session = owned.ahead(sessionId, this.#topics.sessions, this.#time.now())
-    if (!isStarted(session) || session.phase === "ended" || session.phase === "parked") return false
-    const [unread] = owned.unread.of(sessionId)
-    const service = this.#options.services.find(({ contract }) => contract.says.includes("session.parked"))
-    const key = `park/unread/${unread?.offset}`
-    if (unread !== undefined && service !== undefined && !owned.rereading.has(sessionId) && !owned.isPending(sessionId, key))
-      this.#park(owned, sessionId, service, key, unread.fault, unread.message)
-    return true
+    const unread = owned.unreadOf(sessionId)
+    const first = unread[0]
+    if (first === undefined) return "nobody"
+    if (!goesOn(session)) return "workers"
+    const services = this.#options.services.filter(({ contract }) => contract.says.includes("session.parked"))
+    const service = services.find(({ contract }) => contract.buries.includes("sessions")) ?? services[0]
+    const key = `park/unread/${first.offset}`
+    // One that is about to be resumed is read again first.
+    const isToPark = goesOn(owned.sessions.get(sessionId)) && !owned.rereading.has(sessionId) && !owned.isPending(sessionId, key)
+    if (service !== undefined && isToPark) this.#park(owned, sessionId, service, key, first.fault, first.message)
+    return "all"
   }
 
   #park(owned: OwnedPartition, sessionId: string, service: AnyService, key: string, code: string, message: string): void {
@@ -726,7 +742,7 @@ export class Loop {
   // --- what is not in memory
 
   #isBusy(owned: OwnedPartition, sessionId: string): boolean {
-    if (owned.dirty.has(sessionId) || owned.recalling.has(sessionId) || owned.unread.has(sessionId)) return true
+    if (owned.dirty.has(sessionId) || owned.recalling.has(sessionId) || owned.unreadOf(sessionId).length > 0) return true
     return owned.pendingOf(sessionId).length > 0
   }
 
@@ -805,15 +821,14 @@ export class Loop {
   async #rereadBeside(owned: OwnedPartition, sessionId: string, current: () => boolean): Promise<readonly UnreadRecord[]> {
     const { log, codec } = this.#options
     const unread: UnreadRecord[] = []
-    for (const { topic, offset } of owned.unread.of(sessionId)) {
-      const backend = this.#topics.backendOf(topic)
-      if (backend === null) continue
+    for (const { topic, offset, call } of owned.unread.of(sessionId)) {
+      if (call === undefined) continue
       for await (const records of log.replay(topic, owned.number, offset, offset + 1)) {
         for (const record of records) {
           const read = await decodedRecord(codec, "tools", record)
           const still = unreadRecord(record)
-          if (still !== null) unread.push(still)
-          else if (read.ok && current()) owned.toolsFold(backend).apply(read.said as unknown as ToolEvent, record)
+          if (still !== null) unread.push({ ...still, call })
+          else if (read.ok && current()) owned.toolsFold(call.backend).mend(read.said as unknown as ToolEvent)
         }
       }
     }
@@ -990,6 +1005,8 @@ export class Loop {
 
   async #commitNow(): Promise<void> {
     if (this.#following === undefined || !this.#following.alive()) return
+    const first = this.#owned.get(0)
+    if (first !== undefined && this.#isReady(first) && !this.#draining) this.#chores.look()
     const commits: Commit[] = []
     const counts = { running: 0, idle: 0, ended: 0, parked: 0 }
     for (const owned of this.#owned.values()) {
@@ -1002,4 +1019,13 @@ export class Loop {
     for (const [status, count] of Object.entries(counts)) this.#options.metrics.sessions.set({ status }, count)
     if (commits.length > 0) await this.#following.commit(commits)
   }
+}
+
+function goesOn(session: Session): boolean {
+  return isStarted(session) && session.phase !== "ended" && session.phase !== "parked"
+}
+
+/** Of one backend, and of no session. */
+function isWorker({ contract }: AnyService): boolean {
+  return contract.reads.every((read) => read.startsWith("tools."))
 }

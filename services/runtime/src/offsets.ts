@@ -37,11 +37,7 @@ export class Offsets {
   #watermark(owned: OwnedPartition, topic: string, next: number): number {
     if (topic === this.#topics.commands) return owned.commandsDealtWith(topic)
     const backend = this.#topics.backendOf(topic)
-    if (backend !== null)
-      return owned.unread.lowWatermark(
-        topic,
-        owned.toolsFold(backend).forget(next, forgetMarginMs, (call) => owned.awaits(call)),
-      )
+    if (backend !== null) return owned.toolsFold(backend).forget(next, forgetMarginMs, (call) => owned.awaits(call))
     return topic === this.#topics.sessions ? owned.places.lowWatermark(next) : next
   }
 }

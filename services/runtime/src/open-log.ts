@@ -1,3 +1,4 @@
+import { join } from "node:path"
 import { type Blobs, type Log, LogUnavailableError, type SchemaRegistry } from "@reins/log"
 import { FolderBlobs, withBlobs } from "@reins/log/blobs"
 import { Codec } from "@reins/log/codec"
@@ -40,7 +41,7 @@ async function opened(config: Config, log: Log, registry: SchemaRegistry, option
   try {
     const codec = options.readOnly === true ? Codec.reader(registry) : await Codec.open(registry)
     if (config.blobs === null) return { log, codec }
-    const blobs = await openBlobs(config.blobs)
+    const blobs = await openBlobs(config.blobs, config.prefix)
     const warn = (error: Error): void => options.warn?.(`The blob store does not answer; it is asked until it does. ${error.message}`)
     return { log: withBlobs(log, { codec, blobs, warn }), codec }
   } catch (error) {
@@ -49,7 +50,10 @@ async function opened(config: Config, log: Log, registry: SchemaRegistry, option
   }
 }
 
-async function openBlobs(config: BlobsConfig): Promise<Blobs> {
-  if (config.kind === "folder") return new FolderBlobs(config.path)
-  throw new LogUnavailableError("not yet")
+/** Each topic prefix has its own: what is collected for one log is looked for in no other. */
+async function openBlobs(config: BlobsConfig, prefix: string): Promise<Blobs> {
+  if (config.kind === "folder") return new FolderBlobs(join(config.path, prefix))
+  // Only who uses S3 loads it.
+  const { S3Blobs } = await import("@reins/log/s3")
+  return new S3Blobs({ ...config, prefix: config.prefix === "" ? prefix : `${config.prefix}/${prefix}` })
 }

@@ -14,7 +14,7 @@ import {
 import { KeptSessions } from "./kept-sessions.ts"
 import { Places } from "./places.ts"
 import type { PartitionSpill } from "./spill.ts"
-import { Unread } from "./unread.ts"
+import { Unread, type UnreadRecord } from "./unread.ts"
 
 /** A decision or result of this process that is appended and not yet read back. */
 export interface Pending {
@@ -83,6 +83,16 @@ export class OwnedPartition {
     const session = this.sessions.ifItMayWait(sessionId)
     if (session === undefined || !isStarted(session) || session.phase === "ended") return false
     return session.calls.some((call) => call.toolUseId === toolUseId && call.state.is === "dispatched")
+  }
+
+  /** What is unread of a session and still matters: of a call, only while someone has to run it, or waits for what it came to. */
+  unreadOf(sessionId: string): readonly UnreadRecord[] {
+    return this.unread.of(sessionId).filter(({ call: of }) => {
+      if (of === undefined) return true
+      const call = this.tools.get(of.backend)?.get(sessionId, of.toolUseId)
+      if (call === undefined) return false
+      return (call.dispatch?.eventId === of.eventId && isOpen(call)) || (call.finished?.eventId === of.eventId && this.awaits(call))
+    })
   }
 
   toolsFold(backend: string): ToolsFold {

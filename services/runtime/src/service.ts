@@ -154,6 +154,8 @@ export interface Service<Work = never> {
   concernedWith?(rest: Rest): boolean
   /** Tools that this service serves; published to `tool-declarations` before it follows. */
   readonly declares?: readonly ToolDeclared[]
+  /** What is to be done now and then and concerns no session: by whoever owns the first partition, so by one process of a group at a time. */
+  readonly chore?: { readonly firstAfterMs: number; readonly everyMs: number; run(signal: AbortSignal): Promise<void> }
   /** Effects at the same time; further ones wait. */
   readonly concurrency?: number
 }

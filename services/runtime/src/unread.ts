@@ -1,5 +1,6 @@
+import type { ToolEvent } from "@reins/events"
 import { asideOf, type BlobFault, type Log, type LogRecord } from "@reins/log"
-import { type Codec, type Decoded, decodeRecord } from "@reins/log/codec"
+import { type Codec, type Decoded, decodeBare, decodeRecord } from "@reins/log/codec"
 import type { Session } from "@reins/session"
 import { KeptSessions } from "./kept-sessions.ts"
 import type { PartitionSpill } from "./spill.ts"
@@ -10,6 +11,8 @@ export interface UnreadRecord {
   readonly offset: number
   readonly fault: BlobFault
   readonly message: string
+  /** On the topic of a backend: the record of which call it is. That it stands is folded, since much hangs on it; what it says is not. */
+  readonly call?: { readonly backend: string; readonly toolUseId: string; readonly eventId: string }
 }
 
 /** By session, the records of a partition that are not in its state here. Whoever has the blobs folds them, so nothing is decided without. */
@@ -33,14 +36,6 @@ export class Unread {
   has(sessionId: string): boolean {
     return this.#bySession.has(sessionId)
   }
-
-  /** The oldest of a topic that a successor has to read; `next` where there is none. */
-  lowWatermark(topic: string, next: number): number {
-    let mark = next
-    for (const records of this.#bySession.values())
-      for (const record of records) if (record.topic === topic && record.offset < mark) mark = record.offset
-    return mark
-  }
 }
 
 /** The record as unread; null where it is something else that is wrong with it. */
@@ -53,6 +48,14 @@ export function unreadRecord(record: LogRecord): UnreadRecord | null {
 /** Whose record it is, by what does not have to be decoded. */
 export function sessionOfRecord({ headers, key }: LogRecord): string {
   return headers["session"] ?? key?.slice(0, Math.max(0, key.lastIndexOf("/"))) ?? ""
+}
+
+/** A record of a backend's topic without what is missing from it; null where there is nothing to be made of it. */
+export function halfRead(codec: Codec, record: LogRecord): ToolEvent | null {
+  const decoded = decodeBare(codec, "tools", record)
+  if (!decoded.ok) return null
+  const event = decoded.said as unknown as ToolEvent
+  return event.type === "tool-call.finished" ? { ...event, content: null } : event
 }
 
 export async function decoded(codec: Codec, family: "sessions" | "tools", record: LogRecord): Promise<Decoded> {

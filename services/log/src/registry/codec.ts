@@ -206,6 +206,11 @@ export function decodeRecord(codec: Codec, family: Family, record: LogRecord): D
   return decoded.ok ? whole(decoded, record, aside.texts) : decoded
 }
 
+/** The same for who makes do with what stands in the log itself: where a blob is named, a placeholder. */
+export function decodeBare(codec: Codec, family: Family, record: LogRecord): Decoded {
+  return decodeValue(codec, family, record, nothingAside)
+}
+
 type Texts = Readonly<Record<string, string>>
 const nothingAside: Texts = {}
 

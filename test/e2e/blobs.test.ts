@@ -1,0 +1,299 @@
+import assert from "node:assert/strict"
+import { randomBytes } from "node:crypto"
+import { existsSync, globSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { after, before, describe, it } from "node:test"
+import Anthropic from "@anthropic-ai/sdk"
+import { type TopicNames, topicNames } from "@reins/events"
+import { type Host, type HostOptions, startHost } from "@reins/host"
+import { sharedKafka, skipWithoutKafka } from "@reins/infra/kafka"
+import { blobsHeader, folderOf, type LogRecord, readNamed } from "@reins/log"
+import { type Config, newInstance, openLog, readConfig, SessionReader, topicSettings } from "@reins/runtime"
+import { type Session, stateDigest } from "@reins/session"
+import { type Call, calls, type SimulatedModel, says, startSimulatedModel } from "@reins/simulated-model"
+import { defineTool, toolsBackend } from "@reins/worker-kit"
+import { z } from "zod"
+import { Bench, type Environment, until } from "./harness.ts"
+
+// What is too large for a record, from end to end: a picture in a message of the official SDK, a result of a tool, and what becomes of a
+// session when the disk loses one of them.
+
+const skipKafka = await skipWithoutKafka()
+const canary = `CANARY${randomBytes(6).toString("hex")}`
+/** One of a megabyte, as base64; its text is not repeated, so that a cut or a gap would show. */
+const picture = Buffer.concat([Buffer.from(canary), randomBytes(760_000)]).toString("base64")
+const report = `${canary} ${Array.from({ length: 180_000 }, (_, n) => `line ${n}`).join("\n")}`
+const sessionId = "sesn_large"
+
+const worker = toolsBackend("reports", "reports", [
+  defineTool({ name: "report", description: "Writes a report.", input: z.strictObject({}), effect: "pure", run: () => report }),
+])
+
+function answered(call: Call) {
+  const last = JSON.stringify(call.request.messages.at(-1)?.content ?? "")
+  return last.includes("tool_result") || !last.includes("Write the report.") ? says("I see.") : calls({ name: "report", input: {} })
+}
+
+/** All services in this process over one partition, on a folder of blobs. */
+class World {
+  readonly names: TopicNames
+  readonly model: SimulatedModel
+  readonly env: Environment
+  readonly blobs: string
+  readonly failures: Error[] = []
+  host: Host
+  readonly #options: Omit<HostOptions, "failed">
+
+  private constructor(host: Host, model: SimulatedModel, env: Environment, blobs: string, options: Omit<HostOptions, "failed">) {
+    this.host = host
+    this.model = model
+    this.env = env
+    this.blobs = blobs
+    this.names = topicNames(options.config.prefix)
+    this.#options = options
+  }
+
+  static async start(given: Environment, dir: string): Promise<World> {
+    const model = await startSimulatedModel()
+    model.script = answered
+    const env: Environment = {
+      ...given,
+      REINS_DATA: dir,
+      REINS_PARTITIONS: "1",
+      REINS_TOPIC_PREFIX: `blobs-${randomBytes(4).toString("hex")}`,
+      REINS_LOG_LEVEL: "silent",
+      REINS_DRAIN_MS: "500",
+      // A picture counts as text here, and is not to be summarised.
+      REINS_CONTEXT_TOKENS: "50000000",
+      ANTHROPIC_BASE_URL: model.url,
+      ANTHROPIC_API_KEY: "none",
+    }
+    const config: Config = readConfig(env)
+    assert.ok(config.blobs?.kind === "folder")
+    if (config.kafka !== null) {
+      const { log } = await openLog(config, newInstance("test"))
+      await log.applyTopics(topicSettings(config.prefix, config.partitions))
+      await log.close()
+    }
+    const options = { config, gateway: "open", workers: [worker] } as const
+    const failures: Error[] = []
+    const world = new World(
+      await startHost({ ...options, failed: (error) => void failures.push(error) }),
+      model,
+      env,
+      join(config.blobs.path, config.prefix),
+      options,
+    )
+    return world
+  }
+
+  async restart(): Promise<void> {
+    await this.host.stop()
+    this.host = await startHost({ ...this.#options, failed: (error) => void this.failures.push(error) })
+  }
+
+  async stop(): Promise<void> {
+    await this.host.stop()
+    await this.model.stop()
+  }
+
+  client(): Anthropic {
+    return new Anthropic({ baseURL: `http://127.0.0.1:${this.host.port}`, apiKey: "any", maxRetries: 0 })
+  }
+
+  async command(command: object): Promise<void> {
+    await this.host.log.append({
+      topic: this.names.commands,
+      partition: 0,
+      key: () => sessionId,
+      value: Buffer.from(JSON.stringify({ sessionId, ...command })),
+      headers: {},
+      certainty: "always",
+    })
+  }
+
+  async records(topic: string = this.names.sessions): Promise<LogRecord[]> {
+    const records: LogRecord[] = []
+    for await (const some of this.host.log.replay(topic, 0, 0, undefined, { bare: true })) records.push(...some)
+    return records
+  }
+
+  async session(): Promise<Session> {
+    const reader = await SessionReader.open(this.host.log, this.host.codec, this.names.prefix, sessionId)
+    await reader?.read({ tools: false })
+    return reader?.session as Session
+  }
+
+  /** The newest record of a type whose field stands in a blob, and its file. */
+  async blobOf(type: string, topic: string = this.names.sessions): Promise<{ readonly record: LogRecord; readonly file: string }> {
+    const record = (await this.records(topic)).findLast(({ headers }) => headers["type"] === type && headers[blobsHeader] !== undefined)
+    const [named] = readNamed(record?.headers[blobsHeader] ?? "") ?? []
+    assert.ok(record !== undefined && named !== undefined, `${type} names a blob`)
+    return { record, file: join(this.blobs, folderOf(sessionId), named.sha256) }
+  }
+
+  async rests(turns: number): Promise<Session> {
+    return until(async () => {
+      const session = await this.session()
+      return session.phase === "idle" && session.turns === turns && !session.wake && session
+    }, `turn ${turns} is over`)
+  }
+
+  async parked(): Promise<Extract<Session, { phase: "parked" }>> {
+    return until(async () => {
+      const parked = (await this.records()).findLast(({ headers }) => headers["type"] === "session.parked")
+      const resumed = (await this.records()).findLast(({ headers }) => headers["type"] === "session.resumed")
+      if (parked === undefined || (resumed?.offset ?? -1) > parked.offset) return false
+      const { codec } = this.host
+      const decoded = codec.decode(parked.value as Uint8Array)
+      return decoded.ok && (decoded.said as unknown as Extract<Session, { phase: "parked" }>)
+    }, "it is parked")
+  }
+
+  async snapshot(): Promise<void> {
+    const { offset } = (await this.records()).at(-1) as LogRecord
+    await until(
+      async () => (await this.records(this.names.snapshots)).some(({ headers }) => Number(headers["offset"] ?? -1) >= offset),
+      "its snapshot stands",
+    )
+  }
+
+  bodies(): string[] {
+    return this.model.calls.map(({ body }) => body)
+  }
+}
+
+function sightings(dir: string): string[] {
+  const wanted = [canary, Buffer.from(canary).toString("base64").slice(0, 20)]
+  return globSync("**", { cwd: dir, withFileTypes: true })
+    .filter((file) => file.isFile())
+    .map((file) => join(file.parentPath, file.name))
+    .filter((file) => wanted.some((word) => readFileSync(file).includes(word)))
+}
+
+function story(kafka: () => Promise<Environment>, isEmbedded: boolean): void {
+  const dir = mkdtempSync(join(tmpdir(), "reins-large-"))
+  const bench = new Bench()
+  let world: World
+
+  before(async () => {
+    world = await World.start(await kafka(), dir)
+    const agent = { name: "t", model: "claude-sonnet-5-5", tools: [{ name: "report", backend: "reports" }] }
+    await world.command({ type: "session.start", agent })
+  })
+  after(async () => {
+    await world?.stop()
+    await bench.close()
+    rmSync(dir, { recursive: true, force: true })
+  })
+
+  async function send(text: string, ...blocks: readonly object[]): Promise<void> {
+    const content = [...blocks, { type: "text", text }] as never
+    await world.client().beta.sessions.events.send(sessionId, { events: [{ type: "user.message", content }] })
+  }
+
+  it("a picture of a megabyte in a message of the SDK reaches the model, and the log holds its name", async () => {
+    await until(async () => (await world.session()).phase === "idle", "it begins")
+    const source = { type: "base64", media_type: "image/png", data: picture }
+    await send("What is this?", { type: "image", source })
+    await world.rests(1)
+    assert.ok(world.bodies().at(-1)?.includes(picture))
+    const { record, file } = await world.blobOf("message.received")
+    assert.ok((record.value?.length ?? 0) < 2000)
+    assert.ok(readFileSync(file, "utf8").includes(picture))
+    const shown = await world.client().beta.sessions.events.list(sessionId, { types: ["user.message"] })
+    assert.ok(JSON.stringify(shown.data).includes(picture))
+  })
+
+  it("a result of two megabytes too", async () => {
+    await send("Write the report.")
+    await world.rests(3)
+    assert.ok(world.bodies().at(-1)?.includes(JSON.stringify(report).slice(1, -1)))
+    const { record, file } = await world.blobOf("tool-call.completed")
+    assert.ok((record.value?.length ?? 0) < 2000)
+    assert.equal(readFileSync(file, "utf8"), JSON.stringify(report))
+    assert.equal((await world.blobOf("tool-call.finished", world.names.tools("reports"))).file, file, "the same bytes stand once")
+  })
+
+  it("goes on after a restart, and every request is rebuilt to the byte", async () => {
+    await world.restart()
+    await send("And now?")
+    await world.rests(4)
+    const body = world.bodies().at(-1) ?? ""
+    assert.ok(body.includes(picture) && body.includes(JSON.stringify(report).slice(1, -1)))
+    const replayed = await bench.run(["replay", sessionId, "--check"], world.env)
+    assert.equal(replayed.code, 0, replayed.stderr)
+    assert.match(replayed.stdout, /^4 requests rebuilt, 0 differ\./m)
+  })
+
+  it("waits for a person where a blob is damaged, says which, and goes on once it is back", async () => {
+    const other = Buffer.concat([Buffer.from(canary), randomBytes(300_000)]).toString("base64")
+    await send("And this?", { type: "image", source: { type: "base64", media_type: "image/png", data: other } })
+    await world.rests(5)
+    const { record, file } = await world.blobOf("message.received")
+    const bytes = readFileSync(file)
+    const digest = stateDigest(await world.session())
+    // At once: no snapshot is to save it.
+    await world.host.stop()
+    writeFileSync(file, Buffer.from(bytes).fill(0x20, 1000, 1001))
+    await world.restart()
+    const { code, message } = await world.parked()
+    assert.equal(code, "blob_damaged")
+    assert.ok(message.includes(`[0] says at offset ${record.offset}`) && message.includes(file), message)
+    const replayed = await bench.run(["replay", sessionId, "--check"], world.env)
+    assert.equal(replayed.code, 6)
+    assert.match(replayed.stderr, /is damaged in the blob store/)
+    // Others are not concerned.
+    const environment = await world
+      .client()
+      .beta.environments.create({ name: `e-${randomBytes(4).toString("hex")}`, config: { type: "self_hosted" } })
+    assert.ok(environment.id)
+    writeFileSync(file, bytes)
+    await world.command({ type: "session.resume" })
+    await until(async () => (await world.session()).phase === "idle", "it is resumed")
+    await send("Still there?")
+    await world.rests(6)
+    assert.ok(world.bodies().at(-1)?.includes(other))
+    const checked = await bench.run(["replay", sessionId, "--check"], world.env)
+    assert.equal(checked.code, 0, checked.stderr)
+    assert.notEqual(stateDigest(await world.session()), digest)
+    const { data } = await world.client().beta.sessions.events.list(sessionId, { types: ["user.message"] })
+    assert.equal(data.length, 5)
+  })
+
+  it("waits as well where a snapshot knows its state and only what was said is gone", async () => {
+    await world.snapshot()
+    const { file } = await world.blobOf("message.received")
+    const bytes = readFileSync(file)
+    await world.host.stop()
+    rmSync(file)
+    await world.restart()
+    await send("Once more.")
+    const { code, message } = await world.parked()
+    assert.equal(code, "blob_missing")
+    assert.ok(message.includes(file), message)
+    writeFileSync(file, bytes)
+    await world.command({ type: "session.resume" })
+    await world.rests(7)
+    assert.ok(world.bodies().at(-1)?.includes(picture))
+    assert.deepEqual(world.failures, [])
+  })
+
+  it("leaves no file behind when it is deleted", async () => {
+    assert.ok(existsSync(join(world.blobs, folderOf(sessionId))))
+    assert.ok(sightings(world.blobs).length > 0)
+    await world.client().beta.sessions.delete(sessionId)
+    await until(() => !existsSync(join(world.blobs, folderOf(sessionId))), "its folder is gone")
+    await until(() => sightings(isEmbedded ? dir : world.blobs).length === 0, "the canary is nowhere on the disk")
+    assert.deepEqual(world.failures, [])
+  })
+}
+
+describe("values that are too large for a record, embedded", { timeout: 240_000 }, () => story(async () => ({}), true))
+
+describe("values that are too large for a record, on Kafka", { skip: skipKafka, timeout: 240_000 }, () => {
+  const blobs = mkdtempSync(join(tmpdir(), "reins-large-blobs-"))
+  after(() => rmSync(blobs, { recursive: true, force: true }))
+  story(async () => ({ ...(await sharedKafka()).env, REINS_BLOBS: blobs }), false)
+})
