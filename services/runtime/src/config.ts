@@ -216,7 +216,7 @@ function blobsOf(env: z.infer<z.ZodObject<typeof shape>>, usual: string | null):
   const given = env.REINS_BLOBS ?? usual
   if (given === null || given === "off") return null
   if (!given.includes("://")) return { kind: "folder", path: given }
-  const [, bucket, prefix = ""] = /^s3:\/\/([a-z0-9][a-z0-9._-]{1,61}[a-z0-9])(?:\/([\w!.*'()/-]*))?$/.exec(given) ?? []
+  const [, bucket, prefix = ""] = /^s3:\/\/([a-z0-9][a-z0-9._-]{1,61}[a-z0-9])(?:\/([\w./-]*))?$/.exec(given) ?? []
   if (bucket === undefined || prefix.split("/").some((part) => part === "." || part === ".."))
     throw new ConfigError(`REINS_BLOBS: is a folder, s3://bucket/prefix or off, and not ${given}.`)
   if (env.AWS_ACCESS_KEY_ID === undefined || env.AWS_SECRET_ACCESS_KEY === undefined)
