@@ -282,7 +282,7 @@ test("asked whether it happened: yes is adopted, no lets it run only where the a
 
   const maybe = await result(run, saying({ happened: false, forbidden: false }))
   assert.deepEqual([maybe.outcome, maybe.effect], ["unknown", "maybe"])
-  const large = await result(run, saying({ happened: true, result: "x".repeat(300_000) }))
+  const large = await result(run, saying({ happened: true, result: "x".repeat(9_000_000) }))
   assert.deepEqual([large.outcome, large.kind, large.effect], ["failed", "output_too_large", "done"])
 })
 
