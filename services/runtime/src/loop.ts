@@ -514,6 +514,7 @@ export class Loop {
   #leaveUnread(owned: OwnedPartition, sessionId: string, record: LogRecord, unread: UnreadRecord): void {
     this.#options.metrics.deadLetters.inc({ service: "none", reason: unread.fault })
     this.#options.logger.error({ sessionId, ...unread }, "A record cannot be read whole; its session waits until its blob is back.")
+    owned.dirty.add(sessionId)
     const backend = this.#topics.backendOf(record.topic)
     if (backend === null) {
       owned.unread.add(sessionId, unread)

@@ -65,6 +65,10 @@ export async function decoded(codec: Codec, family: "sessions" | "tools", record
   return decodeRecord(codec, family, record)
 }
 
+const noSnapshots = (): never => {
+  throw new Error("What is folded from the beginning needs no snapshot.")
+}
+
 export interface Reread {
   readonly session: Session
   /** Offsets of the records that it follows from. */
@@ -85,7 +89,7 @@ export async function rereadSession(
   installed: (reread: Reread) => void,
 ): Promise<void> {
   const { topic, partition, sessionId } = place
-  const shadow = new KeptSessions(spill)
+  const shadow = new KeptSessions(spill, noSnapshots)
   const unread: UnreadRecord[] = []
   try {
     for (let at = 0; at < next(); ) {
