@@ -85,7 +85,14 @@ function sender(world: ClientWorld, sessionId: string, name: string): Sender {
     const partition = astray ? random.int(0, partitions - 1) : home
     const value = Buffer.from(JSON.stringify({ ...command, ...(named ? { commandId: id } : {}), sessionId }))
     const at = partition === home ? order++ : null
-    const append = { topic: world.topic, partition, key: () => sessionId, value, headers: {}, certainty: "always" } as const
+    const append = {
+      topic: world.topic,
+      partition,
+      key: () => sessionId,
+      value,
+      headers: { session: sessionId },
+      certainty: "always",
+    } as const
     const first = async (): Promise<void> => {
       const placed = await world.log.append(append)
       const commandId = named ? id : `cmd_${world.topic}-${partition}-${placed.offset}`

@@ -5,6 +5,7 @@ import type { ModelAnswer, ModelFault } from "@reins/llm-invoker"
 import type { Commit, LogRecord } from "@reins/log"
 import { type Codec, decodeRecord } from "@reins/log/codec"
 import type { Observed } from "@reins/runtime"
+import type { BlobStore } from "./blobs.ts"
 import type { Acknowledged } from "./clients.ts"
 import type { ModelCall } from "./model.ts"
 import {
@@ -53,8 +54,12 @@ import type { Effect } from "./tools.ts"
  * - I28 In `sessions` every record of a deleted session is erased, whoever wrote it and whenever it came, and whether or not anybody can read
  *   it; but a `session.deleted` never is, and nothing else ever is: a tombstone stands only behind the `session.deleted` that was accepted.
  *   Nobody erases what stood erased when it started.
+ * What they ask of blobs:
+ *
+ * - P2 When a record lands, what it names stands in the blob store, and it stands there for as long as the record does: until its session
+ *   is deleted. Then it goes too (I28), but for what a zombie puts for a record that never lands.
  */
-export type Invariant = `I${number}` | "P3" | "B14" | "B15" | "B16"
+export type Invariant = `I${number}` | "P2" | "P3" | "B14" | "B15" | "B16"
 
 export interface Violation {
   readonly invariant: Invariant
@@ -103,6 +108,9 @@ export interface Counted {
   tombstones: number
   /** Of records that came after the deletion. */
   lateTombstones: number
+  /** Records that name one, and how often an instance could not read one of them whole. */
+  blobs: number
+  unread: number
 }
 
 interface Request {
@@ -196,12 +204,17 @@ export class Oracle {
     expired: 0,
     tombstones: 0,
     lateTombstones: 0,
+    blobs: 0,
+    unread: 0,
   }
   /** Every record as it was written, by topic and partition; what compaction takes from the log stays here. */
   readonly history: Map<string, LogRecord[]> = new Map()
   /** Tells the story; set where someone wants to hear it. */
   tell: ((line: string) => void) | undefined
   readonly #codec: Codec
+  readonly #blobs: BlobStore
+  /** When a record of `sessions` last named a blob, by session and SHA-256. */
+  readonly #named = new Map<string, { readonly sessionId: string; readonly sha256: string; readonly where: string; readonly at: number }>()
   readonly #topics: TopicNames
   readonly #sessions = new Map<number, RefSessions>()
   readonly #tools = new Map<string, RefTools>()
@@ -260,11 +273,13 @@ export class Oracle {
   constructor(
     codec: Codec,
     prefix: string,
+    blobs: BlobStore,
     isSteady: (instance: string) => boolean,
     owns: (instance: string, sessionId: string) => boolean,
     now: () => number,
   ) {
     this.#now = now
+    this.#blobs = blobs
     this.#owns = owns
     this.#codec = codec
     this.#isSteady = isSteady
@@ -279,7 +294,9 @@ export class Oracle {
   // --- what the log took
 
   /** `by`: the instance that sent it. */
-  landed(record: LogRecord, by: string): void {
+  landed(bare: LogRecord, by: string): void {
+    const record = this.whole(bare)
+    this.#names(record)
     const id = `${record.topic}/${record.partition}`
     const history = this.history.get(id)
     if (history === undefined) this.history.set(id, [record])
@@ -310,6 +327,41 @@ export class Oracle {
       this.#violated("I12", `${fact.type} ${fact.eventId} stands before its cause ${fact.causedBy}`)
     this.#eventIds.add(fact.eventId)
     this.tell?.(`${id}/${record.offset} ${verdict} ${describe(fact)}`)
+  }
+
+  /** The record with what stands in the blob store for it now. */
+  whole(record: LogRecord): LogRecord {
+    const { session = "", blobs } = record.headers
+    if (blobs === undefined) return record
+    const texts: Record<string, string> = {}
+    for (const { field, sha256 } of namedIn(blobs)) {
+      const text = this.#blobs.text(session, sha256)
+      if (text === undefined) return { ...record, aside: { fault: "blob_missing", message: "It does not stand." } }
+      texts[field] = text
+    }
+    return { ...record, aside: { texts } }
+  }
+
+  #names({ topic, partition, offset, headers, aside }: LogRecord): void {
+    const { session = "", blobs } = headers
+    if (blobs === undefined) return
+    this.counted.blobs++
+    const where = `${topic}/${partition}/${offset}`
+    const isDeleted = this.#closedBy.get(session)?.type === "session.deleted"
+    if (!isDeleted && (aside === undefined || "fault" in aside))
+      this.#violated("P2", `${where} of ${session} names a blob that does not stand`)
+    if (topic !== this.#topics.sessions) return
+    for (const { sha256 } of namedIn(blobs)) this.#named.set(`${session}/${sha256}`, { sessionId: session, sha256, where, at: this.#now() })
+  }
+
+  /** What records name stands until their session is deleted, and then no longer. */
+  concludeBlobs(): void {
+    for (const { sessionId, sha256, where, at } of this.#named.values()) {
+      const putAt = this.#blobs.putAt(sessionId, sha256)
+      const isDeleted = this.#closedBy.get(sessionId)?.type === "session.deleted"
+      if (isDeleted && putAt !== undefined && putAt <= at) this.#violated("I28", `the blob of ${where} stands, and ${sessionId} is deleted`)
+      if (!isDeleted && putAt === undefined) this.#violated("P2", `the blob that ${where} of ${sessionId} names is gone`)
+    }
   }
 
   #writes({ partition, key, offset }: LogRecord, sessionId: string, type: string): void {
@@ -370,6 +422,8 @@ export class Oracle {
     let commandId = record.headers["reins-command-id"]
     try {
       const said: Fact = JSON.parse(Buffer.from(record.value as Uint8Array).toString("utf8"))
+      if (record.aside !== undefined && "texts" in record.aside)
+        for (const [field, text] of Object.entries(record.aside.texts)) said[field] = JSON.parse(text)
       commandId ??= said.commandId
       const id = commandId ?? `cmd_${record.topic}-${record.partition}-${record.offset}`
       const asked = this.#asked.get(id)
@@ -705,7 +759,9 @@ export class Oracle {
     this.#startedAt.set(instance, this.#now())
   }
 
-  observed(instance: string, { topic, partition, offset, event, verdict, live }: Observed): void {
+  observed(instance: string, { topic, partition, offset, event, verdict, live, unread }: Observed): void {
+    // What it makes of the session counts for nothing before it has read it again.
+    if (unread === true) return void this.counted.unread++
     if (verdict === "accepted") {
       const seen = this.#seen.get(instance)
       const ids =
@@ -714,6 +770,8 @@ export class Oracle {
       else for (const id of ids) seen.add(id)
     }
     const reference = this.#verdicts.get(`${topic}/${partition}/${offset}`)
+    // It landed after the blobs of its deleted session had gone; its writer has it in memory, and it changes nothing.
+    if (reference === "unreadable" && this.#closedBy.get(event.sessionId)?.type === "session.deleted") return
     const closed = topic === this.#topics.sessions && verdict === "accepted" ? this.#closedBy.get(event.sessionId) : undefined
     if (closed !== undefined && offset > closed.offset && !mayFollow(closed.type, event.type))
       this.#violated("B15", `${instance} accepts ${event.type} ${event.eventId} after ${closed.type} of ${event.sessionId}`)
@@ -1116,4 +1174,11 @@ function describe(fact: Fact): string {
     if (fact[name] !== undefined && fact[name] !== null) parts.push(`${name}=${fact[name]}`)
   parts.push(`(${fact.eventId} by ${fact.by})`)
   return parts.join(" ")
+}
+
+function namedIn(header: string): readonly { readonly field: string; readonly sha256: string }[] {
+  return header.split(",").map((one) => {
+    const [field = "", rest = ""] = one.split("=")
+    return { field, sha256: rest.slice(0, 64) }
+  })
 }

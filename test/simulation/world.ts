@@ -1,15 +1,17 @@
-import { eraser } from "@reins/eraser"
+import { collectBlobs, eraser } from "@reins/eraser"
 import { topicNames } from "@reins/events"
 import { intake } from "@reins/intake"
 import { llmInvoker } from "@reins/llm-invoker"
 import type { Log, LogRecord } from "@reins/log"
 import { partitionOf } from "@reins/log"
+import { withBlobs } from "@reins/log/blobs"
 import { Codec, decodeRecord } from "@reins/log/codec"
 import { type Carry, MemoryBroker, type MemoryLog } from "@reins/log/memory"
 import { type AnyService, Loop, type LoopOptions, Metrics, Spill, topicSettings } from "@reins/runtime"
 import { SessionsFold, stateDigest } from "@reins/session"
 import { toolRouter } from "@reins/tool-router"
 import { worker } from "@reins/worker-kit"
+import { BlobStore } from "./blobs.ts"
 import { answerOf, client } from "./clients.ts"
 import { type FaultKind, Faults } from "./faults.ts"
 import { historyProblems, type Said } from "./histories.ts"
@@ -75,6 +77,8 @@ const settleMs = 15 * 60_000
 const steadyMs = 15_000
 /** Beside the session timeout and the grace time: for joining, replaying, looking and appending. */
 const recoveryMarginMs = 5000
+/** Longer than any append takes here, and often enough. */
+const collecting = { blobGraceMs: 60_000, collectFirstMs: 3000, collectEveryMs: 10_000 }
 /** A run with more events than this goes round in circles. */
 const eventsMax = 150_000
 /** Processes that begin again after every record do little else. */
@@ -124,6 +128,8 @@ interface Running {
   readonly life: Life
   readonly client: MemoryLog
   readonly log: NetworkedLog
+  /** The same, with what is too large for a record beside it. */
+  readonly whole: Log
   readonly loop: Loop | undefined
   readonly plain: PlainWorker | undefined
   leaving: boolean
@@ -156,6 +162,9 @@ class World implements Network {
   /** How little a process keeps in memory, and how soon it writes snapshots: in some worlds everything that rests is spilled at once. */
   readonly #memory: Pick<LoopOptions, "sessionBytes" | "snapshotRestsMs" | "commitIntervalMs">
   readonly #spill = new Spill()
+  readonly #blobs: BlobStore
+  /** From how many bytes on a field stands in the blob store; null: in none. */
+  readonly #fieldBytesMax: number | null
   /** How long the faults last. */
   readonly #troubleMs: number
   readonly #slow = new Map<string, { untilMs: number; delayMs: number }>()
@@ -191,9 +200,12 @@ class World implements Network {
     this.#retentionMs = draw.chance(0.15) ? draw.int(3000, 20_000) : null
     // Most worlds are dense; some are long enough for deadlines and their margins to pass between the messages.
     this.#troubleMs = draw.chance(0.85) ? draw.int(6000, 25_000) : draw.int(90_000, 200_000)
+    this.#blobs = new BlobStore({ time: this.time, random: root.fork("blobs"), faults: this.faults })
+    this.#fieldBytesMax = root.fork("large").pick([null, 30, 30, 60, 120])
     this.#oracle = new Oracle(
       equipment.codec,
       prefix,
+      this.#blobs,
       (instance) => this.#isSteady(instance),
       (instance, sessionId) => this.#owns(instance, sessionId),
       () => this.time.now,
@@ -345,7 +357,7 @@ class World implements Network {
     const life = new Life("client", this.time, 0)
     const clients: Promise<void>[] = []
     for (let index = 0; index < sessions; index++) {
-      const log = new NetworkedLog(this, connect(this, this.#broker, life), life)
+      const log = this.#whole(new NetworkedLog(this, connect(this, this.#broker, life), life), life)
       const own = draw.fork(`client ${index}`)
       const acknowledged = (command: Parameters<Oracle["acknowledged"]>[0]): void => this.#oracle.acknowledged(command)
       clients.push(
@@ -372,11 +384,18 @@ class World implements Network {
 
   // --- processes
 
+  #whole(log: Log, life: Life): Log {
+    const { codec } = this.#equipment
+    if (this.#fieldBytesMax === null) return log
+    return withBlobs(log, { codec, blobs: this.#blobs.connect(life), clock: life, fieldBytesMax: this.#fieldBytesMax })
+  }
+
   #start(slot: Slot): void {
     const instance = `${slot.name}.${++slot.starts}`
     const life = new Life(instance, this.time, slot.skewMs)
     const client = connect(this, this.#broker, life)
     const log = new NetworkedLog(this, client, life)
+    const whole = this.#whole(log, life)
     this.#oracle.tell?.(`START ${instance}`)
     this.#unsteadyAt.set(instance, this.time.now)
     this.#oracle.started(instance)
@@ -406,9 +425,9 @@ class World implements Network {
     const loop = isPlain
       ? undefined
       : new Loop({
-          log,
+          log: whole,
           codec: this.#equipment.codec,
-          services: slot.hosts.map((host) => counting(this.#service(host, life, slot.group, log))),
+          services: slot.hosts.map((host) => counting(this.#service(host, life, slot.group, whole))),
           prefix,
           partitions: this.#partitions,
           group: slot.group,
@@ -420,6 +439,7 @@ class World implements Network {
           idPrefix: `${instance}_`,
           failed,
           spill: this.#spill,
+          unreadAgainMs: 700,
           ...this.#memory,
           observe: (record) => {
             this.#oracle.observed(instance, record)
@@ -431,8 +451,8 @@ class World implements Network {
             if (running.folded % forgetEvery === 0 && record.live) this.#forget(running)
           },
         })
-    const plain = isPlain ? new PlainWorker(log, life, this.#tools, topics.tools("plain")) : undefined
-    const running: Running = { slot, life, client, log, loop, plain, leaving: false, folded: 0, effects: 0, quietAt: 0 }
+    const plain = isPlain ? new PlainWorker(whole, life, this.#tools, topics.tools("plain")) : undefined
+    const running: Running = { slot, life, client, log, whole, loop, plain, leaving: false, folded: 0, effects: 0, quietAt: 0 }
     slot.running = running
     const started = loop === undefined ? plain?.start(slot.group) : loop.start()
     started?.catch(failed)
@@ -455,7 +475,14 @@ class World implements Network {
       case "tool-router":
         return toolRouter()
       case "eraser":
-        return eraser({ log, codec, prefix, partitions: this.#partitions, logger, limits: { retentionMs: this.#retentionMs } })
+        return eraser({
+          log,
+          codec,
+          prefix,
+          partitions: this.#partitions,
+          logger,
+          limits: { retentionMs: this.#retentionMs, ...collecting },
+        })
       default:
         return worker(this.#tools.backend(host, life), { group, instance: life.instance })
     }
@@ -517,14 +544,14 @@ class World implements Network {
   }
 
   #drain(running: Running): void {
-    const { slot, life, loop, plain, log } = running
+    const { slot, life, loop, plain, whole } = running
     if (running.leaving) return
     running.leaving = true
     this.#oracle.tell?.(`DRAIN ${life.instance}`)
     const gone = async (): Promise<void> => {
       if (loop !== undefined) await loop.drain(this.random.int(0, 4000))
       else await plain?.stop()
-      await log.close()
+      await whole.close()
       if (life.dead) return
       life.end()
       slot.running = undefined
@@ -608,6 +635,7 @@ class World implements Network {
       this.#broker.compact(topics.sessions, own.int(0, this.#partitions - 1), { tombstones: own.pick(["keep", "drop"]) })
       return true
     })
+    every("blob-spoilt", 2500, (own) => this.#blobs.spoil(own, own.int(50, 4000)))
     every("poison", 2000, (own) => {
       // A stranger's record in the place of a session's snapshot.
       if (own.chance(0.3)) {
@@ -659,6 +687,7 @@ class World implements Network {
     this.faults.stop()
     this.#oracle.peace(this.sessionTimeoutMs + this.absenceGraceMs + recoveryMarginMs)
     this.#slow.clear()
+    this.#blobs.mend()
     this.#hiddenUntil.clear()
     for (const { running } of this.#slots) if (running !== undefined) this.#resume(running)
     this.#help(3)
@@ -710,6 +739,7 @@ class World implements Network {
   #atRest(): boolean {
     if (!this.#clientsDone || this.#oracle.unsettled().length > 0) return false
     if (this.#oracle.unburied().length > 0 || this.#oracle.unerased().length > 0) return false
+    if (this.#slots.some(({ running }) => (running?.loop?.unread ?? 0) > 0)) return false
     return this.#slots.every(({ running, passing }) =>
       running === undefined ? passing : running.life.running && (running.loop?.ready() ?? running.plain?.idle) === true,
     )
@@ -723,6 +753,9 @@ class World implements Network {
     const { codec } = this.#equipment
     const cuts = this.random.fork("cuts")
     const admin = this.#broker.connect()
+    // Whatever a collector may take now, every record that is left has what it names.
+    await collectBlobs(withBlobs(admin, { codec, blobs: this.#blobs.atOnce() }), topics, -1)
+    this.#oracle.concludeBlobs()
     for (let partition = 0; partition < this.#partitions; partition++) {
       const records = (this.#oracle.history.get(`${topics.sessions}/${partition}`) ?? []).map((record) => read(codec, record))
       const cut = cuts.int(0, records.length)
@@ -746,7 +779,7 @@ class World implements Network {
         differs(cleaned(records.slice(0, cut), cut, cut), digests(records.slice(0, cut)), `after a compaction at ${cut}`)
         const standing: Said[] = []
         for await (const stretch of admin.replay(topics.sessions, partition, 0))
-          for (const record of stretch) standing.push(read(codec, record))
+          for (const record of stretch) standing.push(read(codec, this.#oracle.whole(record)))
         differs(standing, whole, "as it stands in the log")
       }
       for (const { running } of this.#slots) {

@@ -35,3 +35,4 @@ export {
 } from "./service.ts"
 export { Spill } from "./spill.ts"
 export { toolsTopicSettings, topicSettings } from "./topics.ts"
+export { rereadPartition, sessionOfRecord, unreadRecord } from "./unread.ts"

@@ -30,7 +30,16 @@ import { type Relied, type Restored, restsMsDefault, Snapshots } from "./snapsho
 import { type Origin, Speaker } from "./speaker.ts"
 import { Spill } from "./spill.ts"
 import { Timers } from "./timers.ts"
-import { decoded as decodedRecord, halfRead, rereadSession, sessionOfRecord, type UnreadRecord, unreadRecord } from "./unread.ts"
+import {
+  decoded as decodedRecord,
+  halfRead,
+  isReadable,
+  type Rereading,
+  rereadSession,
+  sessionOfRecord,
+  type UnreadRecord,
+  unreadRecord,
+} from "./unread.ts"
 
 export interface LoopOptions {
   readonly log: Log
@@ -60,6 +69,8 @@ export interface LoopOptions {
   readonly spill?: Spill
   /** Log time for which a session rests before its snapshot is written. */
   readonly snapshotRestsMs?: number
+  /** How often what could not be read is looked for again. */
+  readonly unreadAgainMs?: number
   /** Whether answers are previewed while they are written. Default: yes. */
   readonly previews?: boolean
 }
@@ -73,6 +84,8 @@ export interface Observed {
   readonly verdict: Verdict
   /** False for what was there before this process owned the partition. */
   readonly live: boolean
+  /** True where a blob of the session is missing here: what is made of the record is not what the log says. */
+  readonly unread?: true
 }
 
 /** More chained rounds than a session can need in one go; beyond it, a decision contradicts the fold. */
@@ -91,6 +104,7 @@ const spillEvery = 1000
 /** Between two lots of snapshots, where there are many to write. */
 const snapshotPauseMs = 20
 const readAgainMs = 500
+const unreadAgainMsDefault = 10_000
 /** Sessions at rest that are decided on in one go: a million of them must not hold the loop up. */
 const sweepMax = 100
 /** How long an aborted effect may take to say that it was. */
@@ -127,6 +141,8 @@ export class Loop {
   readonly #snapshots: Snapshots
   readonly #spill: Spill
   readonly #chores: Chores
+  /** Partitions of which something is unread, and is looked for again. */
+  readonly #watching = new WeakSet<OwnedPartition>()
   readonly #restoring = new WeakMap<OwnedPartition, Promise<Restored>>()
   #folds = 0
   #following: Following | undefined
@@ -258,6 +274,11 @@ export class Loop {
   session(partition: number, sessionId: string): Session | undefined {
     const owned = this.#owned.get(partition)
     return owned !== undefined && this.#isReady(owned) ? owned.sessions.get(sessionId) : undefined
+  }
+
+  /** Sessions of which something cannot be read, since its blob is missing. */
+  get unread(): number {
+    return [...this.#owned.values()].reduce((sum, { unread }) => sum + unread.size, 0)
   }
 
   get declared(): readonly ToolDeclared[] {
@@ -498,7 +519,16 @@ export class Loop {
     metrics.folded.inc(topic, verdict)
     if (verdict === "duplicate") metrics.duplicates.inc({ service: "fold", reason: event.type })
     else if (verdict === "superseded") metrics.superseded.inc({ service: "fold", reason: event.type })
-    this.#options.observe?.({ topic, partition: owned.number, offset, timestamp, event, verdict, live: owned.caughtUp.has(topic) })
+    this.#options.observe?.({
+      topic,
+      partition: owned.number,
+      offset,
+      timestamp,
+      event,
+      verdict,
+      live: owned.caughtUp.has(topic),
+      ...(owned.unread.has(event.sessionId) ? { unread: true } : {}),
+    })
   }
 
   /** What a record stops: the model call of an interrupted session, the run of a cancelled attempt. */
@@ -515,6 +545,7 @@ export class Loop {
     this.#options.metrics.deadLetters.inc({ service: "none", reason: unread.fault })
     this.#options.logger.error({ sessionId, ...unread }, "A record cannot be read whole; its session waits until its blob is back.")
     owned.dirty.add(sessionId)
+    this.#watchUnread(owned)
     const backend = this.#topics.backendOf(record.topic)
     if (backend === null) {
       owned.unread.add(sessionId, unread)
@@ -789,25 +820,47 @@ export class Loop {
     }
   }
 
-  /** Someone has resumed it, so its blobs may be back: it is folded anew, until it stands as for whoever reads it first now. */
+  /** Looks now and then whether what is unread can be read: nobody need resume a session that has ended. */
+  #watchUnread(owned: OwnedPartition): void {
+    if (this.#watching.has(owned)) return
+    this.#watching.add(owned)
+    this.#clock.after(this.#options.unreadAgainMs ?? unreadAgainMsDefault, () => {
+      this.#watching.delete(owned)
+      if (this.#stopped || this.#owned.get(owned.number) !== owned) return
+      void this.#lookForUnread(owned).then(() => {
+        if (owned.unread.size > 0) this.#watchUnread(owned)
+      })
+    })
+  }
+
+  async #lookForUnread(owned: OwnedPartition): Promise<void> {
+    for (const sessionId of [...owned.unread.sessions()]) {
+      const [first] = owned.unread.of(sessionId)
+      // What cannot be asked now is asked again later.
+      const isBack = first !== undefined && (await isReadable(this.#options, owned.number, first).catch(() => false))
+      if (isBack && this.#owned.get(owned.number) === owned) await this.#reread(owned, sessionId)
+    }
+  }
+
+  /** Its blobs may be back: it is folded anew, until it stands as for whoever reads it first now. */
   async #reread(owned: OwnedPartition, sessionId: string): Promise<void> {
     if (owned.rereading.has(sessionId)) return
     owned.rereading.add(sessionId)
     const topic = this.#topics.sessions
-    const current = (): boolean => this.#owned.get(owned.number) === owned && !this.#stopped
-    for (let isRead = false; !isRead && current(); ) {
+    const rereading: Rereading = {
+      topic,
+      partition: owned.number,
+      next: () => owned.next.get(topic) ?? 0,
+      current: () => this.#owned.get(owned.number) === owned && !this.#stopped,
+    }
+    for (let isRead = false; !isRead && rereading.current(); ) {
       try {
-        const beside = await this.#rereadBeside(owned, sessionId, current)
-        await rereadSession(
-          this.#options,
-          { topic, partition: owned.number, sessionId },
-          this.#spill.partition(),
-          { next: () => owned.next.get(topic) ?? 0, current, bytes: this.#options.sessionBytes ?? sessionBytesDefault },
-          ({ session, records, unread }) => {
-            owned.sessions.replace(sessionId, session, records)
-            owned.unread.set(sessionId, [...unread, ...beside])
-          },
-        )
+        const beside = await this.#rereadBeside(owned, sessionId, rereading.current)
+        const memory = { spill: this.#spill.partition(), bytes: this.#options.sessionBytes ?? sessionBytesDefault }
+        await rereadSession(this.#options, rereading, sessionId, memory, ({ session, records, unread }) => {
+          if (session.phase !== "absent") owned.sessions.replace(sessionId, session, records)
+          owned.unread.set(sessionId, session.phase === "deleted" ? [] : [...unread, ...beside])
+        })
         isRead = true
       } catch (error) {
         this.#options.logger.warn({ err: error, sessionId }, "A session could not be read again; it is tried again.")

@@ -128,11 +128,14 @@ export class Places {
     }
   }
 
-  /** The state that a session is restored with has its records up to `offset`. */
-  restored(sessionId: string, offset: number): void {
+  /** The snapshot that a session is restored with. What it covers is not read any more, so what it knows of it is all that is known. */
+  restored(sessionId: string, { offset, first, newestCopy, erasedTo }: SnapshotRead): void {
     const place = this.#places.get(sessionId)
     if (place === undefined) return
     place.restored = offset
+    place.first = Math.min(place.first, first)
+    place.newestCopy = Math.max(place.newestCopy, newestCopy)
+    place.erasedTo = Math.max(place.erasedTo, erasedTo)
     if (place.newest < offset) place.newest = offset
     // The newest snapshot is an older one: what it lacks has to be read again by whoever comes next.
     if (place.covered < offset) this.#uncover(sessionId, place, place.covered + 1)

@@ -110,7 +110,7 @@ export class Snapshots {
     }
     for (const [sessionId, { newest, best }] of found) {
       owned.places.readSnapshot(sessionId, newest)
-      if (best !== null) owned.places.restored(sessionId, best.offset)
+      if (best !== null) owned.places.restored(sessionId, best)
     }
     return { sessions: from, snapshots: next }
   }

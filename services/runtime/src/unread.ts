@@ -1,9 +1,12 @@
-import type { ToolEvent } from "@reins/events"
+import type { SessionEvent, ToolEvent } from "@reins/events"
 import { asideOf, type BlobFault, type Log, type LogRecord } from "@reins/log"
 import { type Codec, type Decoded, decodeBare, decodeRecord } from "@reins/log/codec"
 import type { Session } from "@reins/session"
 import { KeptSessions } from "./kept-sessions.ts"
 import type { PartitionSpill } from "./spill.ts"
+
+/** Records between two looks at the memory that sessions take. */
+const spillEvery = 1000
 
 /** A record that this process could not read whole: what stands in the blob store for it is missing or damaged. */
 export interface UnreadRecord {
@@ -31,6 +34,15 @@ export class Unread {
 
   of(sessionId: string): readonly UnreadRecord[] {
     return this.#bySession.get(sessionId) ?? []
+  }
+
+  /** Sessions of which something is unread. */
+  sessions(): Iterable<string> {
+    return this.#bySession.keys()
+  }
+
+  get size(): number {
+    return this.#bySession.size
   }
 
   has(sessionId: string): boolean {
@@ -65,6 +77,52 @@ export async function decoded(codec: Codec, family: "sessions" | "tools", record
   return decodeRecord(codec, family, record)
 }
 
+export interface Rereading {
+  readonly topic: string
+  readonly partition: number
+  /** One past what whoever asks has read. */
+  readonly next: () => number
+  /** False once nobody wants it any more: nothing more is told then. */
+  readonly current: () => boolean
+}
+
+/**
+ * Reads `sessions` again from the beginning of a partition, beside whoever goes on reading it. `done` is called in the moment in which all
+ * that they have read is read here too.
+ */
+export async function rereadPartition(
+  { log, codec }: { readonly log: Log; readonly codec: Codec },
+  { topic, partition, next, current }: Rereading,
+  each: (record: LogRecord, event: SessionEvent | null) => void,
+  done: () => void,
+): Promise<void> {
+  for (let at = 0; at < next(); ) {
+    const to = next()
+    for await (const records of log.replay(topic, partition, at, to)) {
+      for (const record of records) {
+        if (record.value === null) continue
+        const read = await decoded(codec, "sessions", record)
+        if (!current()) return
+        each(record, read.ok ? (read.said as unknown as SessionEvent) : null)
+      }
+    }
+    at = to
+  }
+  if (current()) done()
+}
+
+/** Whether a record can be read whole now. */
+export async function isReadable(
+  { log, codec }: { readonly log: Log; readonly codec: Codec },
+  partition: number,
+  { topic, offset, call }: UnreadRecord,
+): Promise<boolean> {
+  for await (const records of log.replay(topic, partition, offset, offset + 1))
+    for (const record of records)
+      if (record.value !== null && !(await decoded(codec, call === undefined ? "sessions" : "tools", record)).ok) return false
+  return true
+}
+
 const noSnapshots = (): never => {
   throw new Error("What is folded from the beginning needs no snapshot.")
 }
@@ -78,38 +136,29 @@ export interface Reread {
 
 /**
  * Folds a session from the beginning of its partition, as whoever starts now does: other sessions too, as whether a command was answered
- * before is known per partition. `installed` is called in the moment in which all that `next` tells of is read; it is not where `current`
- * says that nobody wants it any more.
+ * before is known per partition. Sessions take no more memory meanwhile than `bytes`.
  */
 export async function rereadSession(
-  { log, codec }: { readonly log: Log; readonly codec: Codec },
-  place: { readonly topic: string; readonly partition: number; readonly sessionId: string },
-  spill: PartitionSpill,
-  { next, current, bytes }: { readonly next: () => number; readonly current: () => boolean; readonly bytes: number },
-  installed: (reread: Reread) => void,
+  opened: { readonly log: Log; readonly codec: Codec },
+  rereading: Rereading,
+  sessionId: string,
+  { spill, bytes }: { readonly spill: PartitionSpill; readonly bytes: number },
+  done: (reread: Reread) => void,
 ): Promise<void> {
-  const { topic, partition, sessionId } = place
   const shadow = new KeptSessions(spill, noSnapshots)
   const unread: UnreadRecord[] = []
-  try {
-    for (let at = 0; at < next(); ) {
-      const to = next()
-      for await (const records of log.replay(topic, partition, at, to)) {
-        for (const record of records) {
-          if (record.value === null) continue
-          const read = await decoded(codec, "sessions", record)
-          if (!current()) return
-          if (read.ok) shadow.apply(read.said as unknown as Parameters<KeptSessions["apply"]>[0], record)
-          else if (sessionOfRecord(record) === sessionId) {
-            const missing = unreadRecord(record)
-            if (missing !== null) unread.push(missing)
-          }
-        }
-        shadow.spillDownTo(bytes, (other) => other === sessionId)
-      }
-      at = to
+  const each = (record: LogRecord, event: SessionEvent | null): void => {
+    if (event !== null) shadow.apply(event, record)
+    else if (sessionOfRecord(record) === sessionId) {
+      const missing = unreadRecord(record)
+      if (missing !== null) unread.push(missing)
     }
-    if (current()) installed({ session: shadow.get(sessionId), records: [...shadow.recordsOf(sessionId)], unread })
+    if (record.offset % spillEvery === 0) shadow.spillDownTo(bytes, (other) => other === sessionId)
+  }
+  try {
+    await rereadPartition(opened, rereading, each, () =>
+      done({ session: shadow.get(sessionId), records: [...shadow.recordsOf(sessionId)], unread }),
+    )
   } finally {
     shadow.drop()
   }
