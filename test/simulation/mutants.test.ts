@@ -18,6 +18,7 @@ const sample = [
   ["span-left-open", "I22"],
   ["unsure-begins", "I11"],
   ["erased-to-its-tombstone", "I28"],
+  ["blob-after-record", "P2"],
 ] as const
 const secondsEach = 60
 

@@ -966,6 +966,76 @@ export const mutants: readonly Mutant[] = [
     ],
   },
   {
+    name: "blob-after-record",
+    wrong: "A record is appended while the blob that it names is still being put (P2).",
+    patches: [
+      {
+        folder: "services/log/src/blobs",
+        find: "const sha256 = await this.#asks.run(() => this.blobs.put(session, bytes))",
+        replace:
+          "const sha256 = sha256Of(bytes)\n            void this.#asks.run(() => this.blobs.put(session, bytes)).catch(() => undefined)",
+      },
+      {
+        folder: "services/log/src/blobs",
+        find: 'import { BlobDamagedError, BlobMissingError, type Blobs, folderOf } from "./blobs.ts"',
+        replace: 'import { BlobDamagedError, BlobMissingError, type Blobs, folderOf, sha256Of } from "./blobs.ts"',
+      },
+    ],
+  },
+  {
+    name: "overtakes-a-blob",
+    wrong: "What is appended later does not wait for what waits for its blob (rule 15, G2).",
+    patches: [
+      { folder: "services/log/src/blobs", find: "if (large === null && lane === undefined) return", replace: "if (large === null) return" },
+    ],
+    shownBy: ["blob-slow", "blob-away"],
+  },
+  {
+    name: "unread-goes-on",
+    wrong: "A session of which a record cannot be read whole goes on without it.",
+    patches: [
+      {
+        folder: "services/runtime/src",
+        find: 'const heldUp = owned.unread.has(sessionId) ? this.#heldUp(owned, sessionId) : "nobody"',
+        replace: 'const heldUp = owned.unread.has("") ? this.#heldUp(owned, sessionId) : "nobody"',
+      },
+    ],
+    shownBy: ["blob-spoilt", "kill"],
+  },
+  {
+    name: "unread-for-good",
+    wrong: "A session whose blob is back goes on as if the record had never been.",
+    patches: [
+      {
+        folder: "services/runtime/src",
+        find: 'if (session.phase !== "absent") owned.sessions.replace(sessionId, session, records)',
+        replace: "",
+      },
+    ],
+    shownBy: ["blob-spoilt", "kill"],
+  },
+  {
+    name: "collected-young",
+    wrong: "Blobs are collected however young they are: also those of a record that is on its way.",
+    patches: [
+      { folder: "services/eraser/src", find: "if (blob.ageMs <= graceMs) continue", replace: "" },
+      { folder: "services/eraser/src", find: "log.blobs?.collect(blob, graceMs)", replace: "log.blobs?.collect(blob, -1)" },
+    ],
+    shownBy: ["append-lost"],
+  },
+  {
+    name: "named-is-collected",
+    wrong: "Blobs are collected though records of tools or sessions name them.",
+    patches: [{ folder: "services/eraser/src", find: "named.add(`${folder}/${sha256}`)", replace: "named.delete(`${folder}/${sha256}`)" }],
+  },
+  {
+    name: "blobs-outlive-their-session",
+    wrong: "The blobs of a deleted session stay (I28).",
+    patches: [
+      { folder: "services/eraser/src", find: "for (const { sessionId } of wanted) await log.blobs?.removeSession(sessionId)", replace: "" },
+    ],
+  },
+  {
     name: "span-left-open",
     wrong: "Who looks at a session whose request was interrupted or taken over is not told that it is over (I22).",
     patches: [

@@ -354,7 +354,7 @@ export class Oracle {
     for (const { sha256 } of namedIn(blobs)) this.#named.set(`${session}/${sha256}`, { sessionId: session, sha256, where, at: this.#now() })
   }
 
-  /** What records name stands until their session is deleted, and then no longer. */
+  /** What records name stands until their session is deleted, and then no longer: nobody has to collect it. */
   concludeBlobs(): void {
     for (const { sessionId, sha256, where, at } of this.#named.values()) {
       const putAt = this.#blobs.putAt(sessionId, sha256)

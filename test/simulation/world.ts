@@ -753,6 +753,7 @@ class World implements Network {
     const { codec } = this.#equipment
     const cuts = this.random.fork("cuts")
     const admin = this.#broker.connect()
+    this.#oracle.concludeBlobs()
     // Whatever a collector may take now, every record that is left has what it names.
     await collectBlobs(withBlobs(admin, { codec, blobs: this.#blobs.atOnce() }), topics, -1)
     this.#oracle.concludeBlobs()
