@@ -41,7 +41,7 @@ export class BlobStore {
         time.after(there, () => {
           use().then(
             (answer) => void life.after(random.int(0, 2), () => resolve(answer)),
-            (error: unknown) => void life.after(random.int(0, 2), () => reject(error as Error)),
+            (error: Error) => void life.after(random.int(0, 2), () => reject(error)),
           )
         })
       })

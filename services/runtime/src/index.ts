@@ -35,4 +35,4 @@ export {
 } from "./service.ts"
 export { Spill } from "./spill.ts"
 export { toolsTopicSettings, topicSettings } from "./topics.ts"
-export { rereadPartition, sessionOfRecord, unreadRecord } from "./unread.ts"
+export { isReadable, type Rereading, rereadPartition, sessionOfRecord, type UnreadRecord, unreadRecord } from "./unread.ts"

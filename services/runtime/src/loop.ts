@@ -542,6 +542,8 @@ export class Loop {
 
   /** The record is sound, and a blob of it is not: its session waits for a person, with the record still to be read. */
   #leaveUnread(owned: OwnedPartition, sessionId: string, record: LogRecord, unread: UnreadRecord): void {
+    // Its blobs went with it.
+    if (owned.sessions.get(sessionId).phase === "deleted") return
     this.#options.metrics.deadLetters.inc({ service: "none", reason: unread.fault })
     this.#options.logger.error({ sessionId, ...unread }, "A record cannot be read whole; its session waits until its blob is back.")
     owned.dirty.add(sessionId)
@@ -834,7 +836,7 @@ export class Loop {
   }
 
   async #lookForUnread(owned: OwnedPartition): Promise<void> {
-    for (const sessionId of [...owned.unread.sessions()]) {
+    for (const sessionId of owned.unread.sessions()) {
       const [first] = owned.unread.of(sessionId)
       // What cannot be asked now is asked again later.
       const isBack = first !== undefined && (await isReadable(this.#options, owned.number, first).catch(() => false))

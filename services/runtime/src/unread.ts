@@ -37,8 +37,8 @@ export class Unread {
   }
 
   /** Sessions of which something is unread. */
-  sessions(): Iterable<string> {
-    return this.#bySession.keys()
+  sessions(): readonly string[] {
+    return [...this.#bySession.keys()]
   }
 
   get size(): number {

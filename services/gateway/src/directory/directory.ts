@@ -7,7 +7,7 @@ import { type Codec, decodeRecord } from "@reins/log/codec"
 import { type AgentEntry, DirectoryFold, type EnvironmentEntry, type KeyEntry, type Verdict } from "@reins/session"
 import { ApiError, unavailable } from "../http/errors.ts"
 import { learn } from "../projection/learn.ts"
-import { iso } from "../projection/projection.ts"
+import { iso } from "../projection/rereader.ts"
 import { ReadPlace } from "../read-place.ts"
 
 type Fact = AgentSaved | EnvironmentSaved

@@ -1,7 +1,7 @@
 import { type ModelPreviewed, type SessionEvent, type TopicNames } from "@reins/events"
 import type { Following, Log, LogRecord } from "@reins/log"
 import { type Codec, decodeRecord } from "@reins/log/codec"
-import type { LogTime } from "@reins/runtime"
+import { isReadable, type LogTime, type Rereading, rereadPartition, sessionOfRecord, type UnreadRecord, unreadRecord } from "@reins/runtime"
 import {
   type ApiEvent,
   apiEvents,
@@ -18,6 +18,7 @@ import { retriedWithinMs } from "../http/idempotency.ts"
 import { ReadPlace } from "../read-place.ts"
 import { learn } from "./learn.ts"
 import { Previews } from "./previews.ts"
+import { answerOf, iso, lightened, Rereader } from "./rereader.ts"
 import { type Answer, type Place, Store } from "./store.ts"
 
 /** An event as it becomes known, for the streams. */
@@ -34,6 +35,8 @@ export interface ProjectionOptions {
   readonly time: LogTime
   readonly logger: Logger
   readonly failed: (error: Error) => void
+  /** How often what could not be read is looked for again. */
+  readonly unreadAgainMs?: number
 }
 
 /** A session as the read model knows it. */
@@ -54,6 +57,7 @@ interface Times {
 }
 
 const rereadAgainMs = 500
+const unreadAgainMsDefault = 10_000
 
 /**
  * Follows every partition of `sessions` into the read model, by the fold and by the projection of `schemas/session`; it decides nothing.
@@ -72,8 +76,12 @@ export class Projection {
   readonly #place: ReadPlace
   readonly #previews: Previews
   readonly #behind = new Set<number>()
-  /** Sessions with records whose blobs are missing: they are shown without, until someone resumes them. */
-  readonly #unread = new Set<string>()
+  /** One past what is shown, by partition. */
+  readonly #next = new Map<number, number>()
+  /** Sessions with records whose blobs are missing, each with one of these. */
+  readonly #unread = new Map<string, { readonly partition: number; readonly unread: UnreadRecord }>()
+  readonly #rereading = new Set<string>()
+  #watching: NodeJS.Timeout | undefined
   #following: Following | undefined
   #previewing: Following | undefined
   #started = false
@@ -118,6 +126,7 @@ export class Projection {
 
   async stop(): Promise<void> {
     this.#stopped = true
+    clearTimeout(this.#watching)
     await this.#following?.stop()
     await this.#previewing?.stop()
     this.store.close()
@@ -198,26 +207,38 @@ export class Projection {
   #read(partition: number, records: readonly LogRecord[]): void | Promise<void> {
     const { codec } = this.#options
     const said: { event: SessionEvent | null; record: LogRecord }[] = []
-    for (const [index, record] of records.entries()) {
+    for (const record of records) {
       const decoded = record.value === null ? null : decodeRecord(codec, "sessions", record)
       if (decoded !== null && !decoded.ok && "unknownSchema" in decoded)
         return learn(codec, decoded.unknownSchema, () => this.#stopped).then(() => this.#read(partition, records))
+      if (decoded?.ok === false) this.#leaveUnread(record)
       const event = decoded?.ok === true ? (decoded.said as unknown as SessionEvent) : null
-      if (event?.type === "session.resumed" && this.#unread.has(event.sessionId)) {
-        this.#show(partition, said)
-        return this.#reread(partition, event.sessionId, record.offset + 1).then(() => this.#read(partition, records.slice(index + 1)))
-      }
-      if (decoded?.ok === false && isBlobFault(decoded.reason)) this.#leaveUnread(record, decoded.message)
       said.push({ event, record })
     }
     this.#show(partition, said)
   }
 
-  #leaveUnread({ partition, offset, headers }: LogRecord, message: string): void {
-    const sessionId = headers["session"]
-    if (sessionId === undefined) return
-    this.#unread.add(sessionId)
-    this.#options.logger.error({ partition, offset, sessionId }, `A session is shown without one of its records: ${message}`)
+  /** Where its blob is missing, its session is shown without it until that is back. */
+  #leaveUnread(record: LogRecord): void {
+    const unread = unreadRecord(record)
+    if (unread === null) return
+    const { partition } = record
+    const sessionId = sessionOfRecord(record)
+    if (this.#folds.get(partition)?.get(sessionId).phase === "deleted") return
+    this.#unread.set(sessionId, { partition, unread })
+    this.#options.logger.error({ partition, sessionId, ...unread }, "A session is shown without one of its records.")
+    this.#watching ??= setTimeout(() => void this.#lookForUnread(), this.#options.unreadAgainMs ?? unreadAgainMsDefault).unref()
+  }
+
+  async #lookForUnread(): Promise<void> {
+    for (const [sessionId, { partition, unread }] of this.#unread) {
+      if (this.#stopped) return
+      if (await isReadable(this.#options, partition, unread).catch(() => false)) await this.#reread(partition, sessionId)
+    }
+    this.#watching = undefined
+    const [next] = this.#unread.values()
+    if (next !== undefined && !this.#stopped)
+      this.#watching = setTimeout(() => void this.#lookForUnread(), this.#options.unreadAgainMs ?? unreadAgainMsDefault).unref()
   }
 
   #show(partition: number, said: readonly { readonly event: SessionEvent | null; readonly record: LogRecord }[]): void {
@@ -246,67 +267,69 @@ export class Projection {
     for (const [sessionId, commandId, answer] of answers) this.#tellAnswer(sessionId, commandId, answer)
     for (const { sessionId, event, place } of told) this.#tell(sessionId, event, place)
     const last = said.at(-1)
-    if (last !== undefined) this.#place.reached(partition, last.record.offset + 1)
+    if (last === undefined) return
+    this.#next.set(partition, last.record.offset + 1)
+    this.#place.reached(partition, last.record.offset + 1)
+    for (const { event } of said) {
+      if (event?.type === "session.deleted") this.#unread.delete(event.sessionId)
+      else if (event?.type === "session.resumed" && this.#unread.has(event.sessionId)) void this.#reread(partition, event.sessionId)
+    }
   }
 
-  /**
-   * Shows a session as it is told from the beginning of its partition up to here, now that its blobs may be back. Other sessions are folded
-   * with it, as whether a command was answered before is known per partition; the partition waits meanwhile.
-   */
-  async #reread(partition: number, sessionId: string, to: number): Promise<void> {
-    const { log, codec, topics, logger } = this.#options
-    for (;;) {
-      const fold = new SessionsFold()
-      const shown: { readonly event: ApiEvent; readonly place: Place; readonly at: number }[] = []
-      const answers: [string, number, Answer][] = []
-      let isUnread = false
-      this.#times.delete(sessionId)
+  /** Shows a session as it is told from the beginning of its partition, now that its blobs may be back. */
+  async #reread(partition: number, sessionId: string): Promise<void> {
+    if (this.#rereading.has(sessionId)) return
+    this.#rereading.add(sessionId)
+    const { topics, logger } = this.#options
+    const rereading: Rereading = {
+      topic: topics.sessions,
+      partition,
+      next: () => this.#next.get(partition) ?? 0,
+      current: () => !this.#stopped,
+    }
+    for (let isRead = false; !isRead && !this.#stopped; ) {
+      const again = new Rereader(sessionId)
       try {
-        for await (const records of log.replay(topics.sessions, partition, 0, to)) {
-          for (const record of records) {
-            let decoded = record.value === null ? null : decodeRecord(codec, "sessions", record)
-            if (decoded !== null && !decoded.ok && "unknownSchema" in decoded) {
-              await codec.learn(decoded.unknownSchema)
-              decoded = decodeRecord(codec, "sessions", record)
-            }
-            if (decoded?.ok === false && record.headers["session"] === sessionId) isUnread = true
-            if (decoded?.ok !== true) continue
-            const event = decoded.said as unknown as SessionEvent
-            const before = fold.get(event.sessionId)
-            const verdict = fold.apply(event, record)
-            if (verdict !== "accepted") continue
-            const after = fold.get(event.sessionId)
-            fold.sessions.set(event.sessionId, lightened(after))
-            if (event.sessionId !== sessionId) continue
-            if ("commandId" in event) answers.push([event.commandId, record.timestamp, answerOf(event)])
-            if (!isStarted(after) && after.phase !== "deleted") continue
-            for (const [index, one] of apiEvents(before, event, { session: after, verdict }, record.timestamp, iso).entries())
-              shown.push({ event: one, place: { partition, offset: record.offset, index }, at: record.timestamp })
-            this.#keepTime(sessionId, before, after, record.timestamp)
-          }
-        }
+        await rereadPartition(
+          this.#options,
+          rereading,
+          (record, event) => again.read(record, event),
+          () => this.#showAgain(partition, sessionId, again),
+        )
+        isRead = true
       } catch (error) {
-        if (this.#stopped) return
         logger.warn({ err: error, sessionId }, "A session could not be read again; it is tried again.")
         await new Promise<void>((resolve) => setTimeout(resolve, rereadAgainMs))
-        continue
       }
-      if (this.#stopped) return
-      const known = this.store.eventIds(sessionId)
-      this.store.transaction(() => {
-        this.store.dropSession(sessionId)
-        for (const { event, place, at } of shown) this.store.putEvent(sessionId, event, place, at)
-        this.#folds.get(partition)?.sessions.set(sessionId, fold.get(sessionId))
-        this.#partitionOf.set(sessionId, partition)
-        this.#putSession(partition, sessionId)
-        for (const [commandId, at, answer] of answers) this.store.putAnswer(sessionId, commandId, at, answer)
-      })
-      for (const [commandId, , answer] of answers) this.#tellAnswer(sessionId, commandId, answer)
-      for (const { event, place } of shown) if (!known.has(event.id)) this.#tell(sessionId, event, place)
-      if (!isUnread) this.#unread.delete(sessionId)
-      this.#place.reached(partition, to)
-      return
     }
+    this.#rereading.delete(sessionId)
+  }
+
+  #showAgain(partition: number, sessionId: string, { fold, shown, answers, changes, unread }: Rereader): void {
+    const known = this.store.eventIds(sessionId)
+    this.#times.delete(sessionId)
+    for (const { before, after, timestamp } of changes) this.#keepTime(sessionId, before, after, timestamp)
+    this.store.transaction(() => {
+      this.store.dropSession(sessionId)
+      for (const { event, place, at } of shown) this.store.putEvent(sessionId, event, place, at)
+      this.#foldOf(partition).sessions.set(sessionId, fold.get(sessionId))
+      if (shown.length > 0) this.#partitionOf.set(sessionId, partition)
+      this.#putSession(partition, sessionId)
+      for (const [commandId, at, answer] of answers) this.store.putAnswer(sessionId, commandId, at, answer)
+    })
+    for (const [commandId, , answer] of answers) this.#tellAnswer(sessionId, commandId, answer)
+    for (const { event, place } of shown) if (!known.has(event.id)) this.#tell(sessionId, event, place)
+    if (unread === null) this.#unread.delete(sessionId)
+    else this.#unread.set(sessionId, { partition, unread })
+  }
+
+  #foldOf(partition: number): SessionsFold {
+    let fold = this.#folds.get(partition)
+    if (fold === undefined) {
+      fold = new SessionsFold()
+      this.#folds.set(partition, fold)
+    }
+    return fold
   }
 
   #apply(
@@ -317,11 +340,7 @@ export class Projection {
     touched: Set<string>,
     answers: [string, string, Answer][],
   ): void {
-    let fold = this.#folds.get(partition)
-    if (fold === undefined) {
-      fold = new SessionsFold()
-      this.#folds.set(partition, fold)
-    }
+    const fold = this.#foldOf(partition)
     const { sessionId } = event
     const before = fold.get(sessionId)
     const verdict = fold.apply(event, record)
@@ -420,27 +439,9 @@ export class Projection {
   }
 }
 
-export function iso(ms: number): string {
-  return new Date(ms).toISOString()
-}
-
-function answerOf(event: SessionEvent): Answer {
-  return event.type === "command.rejected" ? { code: event.code, message: event.message } : { eventId: event.eventId }
-}
-
-function isBlobFault(reason: string): boolean {
-  return reason === "blob_missing" || reason === "blob_damaged"
-}
-
 function isActive(session: Session): boolean {
   const status = apiStatus(session)
   return status === "running" || status === "rescheduling"
-}
-
-/** The fold needs of what was said only the digest; the words stand in the read model. */
-function lightened(session: Session): Session {
-  if (!isStarted(session) || session.conversation === null || session.conversation.blocks === "") return session
-  return { ...session, conversation: { ...session.conversation, before: null, blocks: "" } }
 }
 
 /** The agent that a session shows: as the API knows it, or for one started elsewhere, as it can be told. */

@@ -1,7 +1,8 @@
 import type { BetaManagedAgentsSession } from "@anthropic-ai/sdk/resources/beta/sessions/sessions"
 import { apiStatus, usageOf } from "@reins/session"
 import { notFound } from "../http/errors.ts"
-import { agentOf, environmentOf, iso, type ProjectedSession, type Projection } from "../projection/projection.ts"
+import { agentOf, environmentOf, type ProjectedSession, type Projection } from "../projection/projection.ts"
+import { iso } from "../projection/rereader.ts"
 
 /** A session of this tenant. Throws 404 where there is none, whoever else may have it. */
 export function sessionOf(projection: Projection, tenant: string, sessionId: string): ProjectedSession {

@@ -14,7 +14,8 @@ import {
   sha256Hex,
 } from "@reins/session"
 import { ApiError, invalid } from "../http/errors.ts"
-import { iso, type ProjectedSession, Projection } from "../projection/projection.ts"
+import { type ProjectedSession, Projection } from "../projection/projection.ts"
+import { iso } from "../projection/rereader.ts"
 import type { Answer } from "../projection/store.ts"
 import type { ClientEvent } from "./client-events.ts"
 import { type Command, type Commands, refused } from "./commands.ts"

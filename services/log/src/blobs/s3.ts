@@ -178,7 +178,7 @@ export class S3Blobs implements Blobs {
   ): Promise<Answer> {
     try {
       const signal = AbortSignal.timeout(timeoutMs)
-      const response = await this.#client.fetch(`${this.#url}${path}`, { method, ...init, signal } as RequestInit)
+      const response = await this.#client.fetch(`${this.#url}${path}`, { method, ...init, signal })
       return { status: response.status, headers: response.headers, body: new Uint8Array(await response.arrayBuffer()) }
     } catch (error) {
       const { message, cause } = error as Error

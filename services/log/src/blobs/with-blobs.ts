@@ -291,7 +291,7 @@ class BlobLog implements Log {
 
   /** The same records, each with what stands aside for it. */
   #whole(records: readonly LogRecord[], isOver: () => boolean): Promise<readonly LogRecord[]> {
-    return Promise.all(records.map((record) => (isPartly(record) ? this.#load(record, isOver) : record)))
+    return Promise.all(records.map(async (record) => (isPartly(record) ? this.#load(record, isOver) : record)))
   }
 
   async #load(record: LogRecord, isOver: () => boolean): Promise<LogRecord> {
