@@ -58,6 +58,10 @@ export class PlainWorker {
 
   async #run(record: LogRecord): Promise<void> {
     const dispatch = JSON.parse(Buffer.from(record.value as Uint8Array).toString("utf8"))
+    const { aside } = record
+    // What it cannot read it does not run; its deadline says the rest.
+    if (aside !== undefined && "fault" in aside) return
+    for (const [field, text] of Object.entries(aside?.texts ?? {})) dispatch[field] = JSON.parse(text)
     const { sessionId, toolUseId, attempt, tool, deadlineAt } = dispatch
     if (this.#life.wall() > deadlineAt) return
     const is = ((toolsOf["plain"] ?? []).find(([name]) => name === tool) as readonly [string, EffectClass])[1]

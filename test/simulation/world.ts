@@ -201,7 +201,7 @@ class World implements Network {
     // Most worlds are dense; some are long enough for deadlines and their margins to pass between the messages.
     this.#troubleMs = draw.chance(0.85) ? draw.int(6000, 25_000) : draw.int(90_000, 200_000)
     this.#blobs = new BlobStore({ time: this.time, random: root.fork("blobs"), faults: this.faults })
-    this.#fieldBytesMax = root.fork("large").pick([null, 30, 30, 60, 120])
+    this.#fieldBytesMax = root.fork("large").pick([null, 5, 5, 30, 60, 120])
     this.#oracle = new Oracle(
       equipment.codec,
       prefix,

@@ -542,13 +542,13 @@ export class Loop {
 
   /** The record is sound, and a blob of it is not: its session waits for a person, with the record still to be read. */
   #leaveUnread(owned: OwnedPartition, sessionId: string, record: LogRecord, unread: UnreadRecord): void {
+    const backend = this.#topics.backendOf(record.topic)
     // Its blobs went with it.
-    if (owned.sessions.get(sessionId).phase === "deleted") return
+    if (backend === null && owned.sessions.get(sessionId).phase === "deleted") return
     this.#options.metrics.deadLetters.inc({ service: "none", reason: unread.fault })
     this.#options.logger.error({ sessionId, ...unread }, "A record cannot be read whole; its session waits until its blob is back.")
     owned.dirty.add(sessionId)
     this.#watchUnread(owned)
-    const backend = this.#topics.backendOf(record.topic)
     if (backend === null) {
       owned.unread.add(sessionId, unread)
       return
@@ -836,7 +836,10 @@ export class Loop {
   }
 
   async #lookForUnread(owned: OwnedPartition): Promise<void> {
+    // Before that no session is to be looked at: its state may still be on its way out of the snapshots.
+    if (!this.#isReady(owned)) return
     for (const sessionId of owned.unread.sessions()) {
+      if (owned.sessions.get(sessionId).phase === "deleted") owned.unread.set(sessionId, [])
       const [first] = owned.unread.of(sessionId)
       // What cannot be asked now is asked again later.
       const isBack = first !== undefined && (await isReadable(this.#options, owned.number, first).catch(() => false))
