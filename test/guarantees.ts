@@ -23,6 +23,10 @@ export const guarantees: readonly Guarantee[] = [
     provedBy: [
       { file: embeddedSession, title: "runs the long session from one command to its end" },
       { file: "services/llm-invoker/test/decide.test.ts", title: "never happens on a claim that is not read back" },
+      {
+        file: "services/log/test/with-blobs.test.ts",
+        title: "keeps its place: what is appended to the partition later does not overtake it",
+      },
     ],
   },
   {

@@ -14,6 +14,7 @@ import { type Session, stateDigest } from "@reins/session"
 import { type Call, calls, type SimulatedModel, says, startSimulatedModel } from "@reins/simulated-model"
 import { defineTool, toolsBackend } from "@reins/worker-kit"
 import { z } from "zod"
+import { type S3Server, startS3 } from "../conformance/s3-server.ts"
 import { Bench, type Environment, until } from "./harness.ts"
 
 // What is too large for a record, from end to end: a picture in a message of the official SDK, a result of a tool, and what becomes of a
@@ -70,7 +71,6 @@ class World {
       ANTHROPIC_API_KEY: "none",
     }
     const config: Config = readConfig(env)
-    assert.ok(config.blobs?.kind === "folder")
     if (config.kafka !== null) {
       const { log } = await openLog(config, newInstance("test"))
       await log.applyTopics(topicSettings(config.prefix, config.partitions))
@@ -82,7 +82,7 @@ class World {
       await startHost({ ...options, failed: (error) => void failures.push(error) }),
       model,
       env,
-      join(config.blobs.path, config.prefix),
+      config.blobs?.kind === "folder" ? join(config.blobs.path, config.prefix) : "",
       options,
     )
     return world
@@ -291,6 +291,64 @@ function story(kafka: () => Promise<Environment>, isEmbedded: boolean): void {
 }
 
 describe("values that are too large for a record, embedded", { timeout: 240_000 }, () => story(async () => ({}), true))
+
+describe("values that are too large for a record, in a bucket", { timeout: 120_000 }, () => {
+  const dir = mkdtempSync(join(tmpdir(), "reins-large-"))
+  const bench = new Bench()
+  let s3: S3Server
+  let world: World
+
+  before(async () => {
+    s3 = await startS3()
+    world = await World.start(
+      {
+        REINS_BLOBS: `s3://${s3.bucket}/of/reins`,
+        AWS_ENDPOINT_URL_S3: s3.endpoint,
+        AWS_ACCESS_KEY_ID: s3.accessKeyId,
+        AWS_SECRET_ACCESS_KEY: s3.secretAccessKey,
+      },
+      dir,
+    )
+  })
+  after(async () => {
+    await world?.stop()
+    await s3?.stop()
+    await bench.close()
+    rmSync(dir, { recursive: true, force: true })
+  })
+
+  const objects = (): string[] => globSync("**/*object", { cwd: s3.dir })
+
+  it("go there, come back after a restart, to the byte, and are gone with their session", async () => {
+    await world.command({
+      type: "session.start",
+      agent: { name: "t", model: "claude-sonnet-5-5", tools: [{ name: "report", backend: "reports" }] },
+    })
+    await until(async () => (await world.session())?.phase === "idle", "it begins")
+    const content = [
+      { type: "image", source: { type: "base64", media_type: "image/png", data: picture } },
+      { type: "text", text: "Write the report." },
+    ]
+    await world.client().beta.sessions.events.send(sessionId, { events: [{ type: "user.message", content: content as never }] })
+    await world.rests(2)
+    assert.ok(
+      objects().length >= 2 && objects().every((name) => name.startsWith(`${s3.bucket}/of/reins/${world.names.prefix}/sesn_large.`)),
+    )
+    await world.restart()
+    await world
+      .client()
+      .beta.sessions.events.send(sessionId, { events: [{ type: "user.message", content: [{ type: "text", text: "And now?" }] }] })
+    await world.rests(3)
+    assert.ok(world.bodies().at(-1)?.includes(picture))
+    const replayed = await bench.run(["replay", sessionId, "--check"], world.env)
+    assert.equal(replayed.code, 0, replayed.stderr)
+    const collected = await bench.run(["blobs", "collect", "--json"], world.env)
+    assert.deepEqual((JSON.parse(collected.stdout) as { collected: number; stored: number }).collected, 0)
+    await world.client().beta.sessions.delete(sessionId)
+    await until(() => objects().length === 0, "the bucket is empty")
+    assert.deepEqual(world.failures, [])
+  })
+})
 
 describe("values that are too large for a record, on Kafka", { skip: skipKafka, timeout: 240_000 }, () => {
   const blobs = mkdtempSync(join(tmpdir(), "reins-large-blobs-"))
