@@ -59,6 +59,15 @@ export const guarantees: readonly Guarantee[] = [
     ],
   },
   {
+    id: "P12",
+    promise:
+      "Recovery and memory do not grow with the history: a partition is taken over from snapshots, and what rests is not kept in memory.",
+    provedBy: [
+      { file: "test/e2e/snapshots.test.ts", title: "has forgotten what was said, recalls it for the next request" },
+      { file: "services/runtime/test/kept-sessions.test.ts", title: "take no more memory than they may, what runs aside" },
+    ],
+  },
+  {
     id: "P6",
     promise: "The exact bytes of every model request can be rebuilt and proved by their hash.",
     provedBy: [
