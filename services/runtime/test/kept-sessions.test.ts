@@ -1,6 +1,6 @@
 import assert from "node:assert/strict"
 import { describe, it } from "node:test"
-import { type SessionEvent, topicNames } from "@reins/events"
+import { topicNames } from "@reins/events"
 import { Codec } from "@reins/log/codec"
 import { MemoryBroker, type MemoryLog } from "@reins/log/memory"
 import { forgottenPart, isStarted, requestBody, SessionsFold, stateDigest } from "@reins/session"
@@ -103,7 +103,7 @@ describe("a conversation that is not in memory", () => {
       .idled()
     const kept = new KeptSessions(new Spill().partition(), none)
     for (const { event, at } of story.records) {
-      const offset = broker.inject(topic, 0, { key: `k${at.offset}`, value: codec.encode("sessions", event as SessionEvent) })
+      const offset = broker.inject(topic, 0, { key: `k${at.offset}`, value: codec.encode("sessions", event) })
       assert.equal(offset, at.offset)
       kept.apply(event, at)
     }

@@ -1,18 +1,8 @@
 import { type ModelPreviewed, type SessionEvent, type TopicNames } from "@reins/events"
 import type { Following, Log, LogRecord } from "@reins/log"
 import { type Codec, decodeRecord } from "@reins/log/codec"
-import type { LogTime } from "@reins/runtime"
-import {
-  type ApiEvent,
-  apiEvents,
-  apiStatus,
-  evolve,
-  isStarted,
-  type Known,
-  type Session,
-  SessionsFold,
-  type Started,
-} from "@reins/session"
+import { KeptSessions, type LogTime, Spill } from "@reins/runtime"
+import { type ApiEvent, apiEvents, apiStatus, evolve, isStarted, type Known, type Session, type Started } from "@reins/session"
 import type { Logger } from "pino"
 import { retriedWithinMs } from "../http/idempotency.ts"
 import { ReadPlace } from "../read-place.ts"
@@ -62,7 +52,8 @@ interface Times {
 export class Projection {
   readonly store: Store = new Store()
   readonly #options: ProjectionOptions
-  readonly #folds = new Map<number, SessionsFold>()
+  readonly #folds = new Map<number, KeptSessions>()
+  readonly #spill = new Spill()
   readonly #partitionOf = new Map<string, number>()
   readonly #times = new Map<string, Times>()
   readonly #listeners = new Map<string, Set<Listener>>()
@@ -117,6 +108,7 @@ export class Projection {
     await this.#following?.stop()
     await this.#previewing?.stop()
     this.store.close()
+    this.#spill.close()
   }
 
   /** The session, if there is one of this tenant. */
@@ -125,6 +117,8 @@ export class Projection {
     if (partition === undefined) return null
     const session = this.#folds.get(partition)?.get(sessionId)
     if (session === undefined || !isStarted(session) || session.tenant !== tenant) return null
+    // A list may bring many back.
+    this.#spillSome()
     return { session, partition, ...this.#timesOf(sessionId) }
   }
 
@@ -222,6 +216,7 @@ export class Projection {
         }
       }
     })
+    this.#spillSome()
     for (const [sessionId, commandId, answer] of answers) {
       for (const waiter of this.#answerWaiters.get(`${sessionId} ${commandId}`) ?? []) waiter(answer)
     }
@@ -240,7 +235,7 @@ export class Projection {
   ): void {
     let fold = this.#folds.get(partition)
     if (fold === undefined) {
-      fold = new SessionsFold()
+      fold = new KeptSessions(this.#spill.partition(), noSnapshots)
       this.#folds.set(partition, fold)
     }
     const { sessionId } = event
@@ -263,7 +258,12 @@ export class Projection {
     }
     this.#keepTime(sessionId, before, after, record.timestamp)
     touched.add(sessionId)
-    fold.sessions.set(sessionId, lightened(after))
+    // The words stand in the read model.
+    fold.forget(sessionId)
+  }
+
+  #spillSome(): void {
+    for (const fold of this.#folds.values()) fold.spillDownTo(sessionBytes / this.#folds.size, () => false)
   }
 
   #timesOf(sessionId: string): Times {
@@ -346,10 +346,12 @@ function isActive(session: Session): boolean {
   return status === "running" || status === "rescheduling"
 }
 
-/** The fold needs of what was said only the digest; the words stand in the read model. */
-function lightened(session: Session): Session {
-  if (!isStarted(session) || session.conversation === null || session.conversation.blocks === "") return session
-  return { ...session, conversation: { ...session.conversation, before: null, blocks: "" } }
+/** What sessions may take in memory, in bytes: those that rest stand in a file beside the read model. */
+const sessionBytes = 64 * 1024 * 1024
+
+/** The read model is made from the records. */
+function noSnapshots(): never {
+  throw new Error("The gateway restores nothing from snapshots.")
 }
 
 /** The agent that a session shows: as the API knows it, or for one started elsewhere, as it can be told. */
