@@ -54,15 +54,6 @@ export const guarantees: readonly Guarantee[] = [
     ],
   },
   {
-    id: "P11",
-    promise:
-      "A conversation may outgrow the model's window: a summary that is recorded takes its place, and what was before stays readable.",
-    provedBy: [
-      { file: "test/e2e/compaction.test.ts", title: "goes on for as long as anyone likes, and no request is refused" },
-      { file: "test/e2e/compaction.test.ts", title: "survives a result that alone is larger than the window" },
-    ],
-  },
-  {
     id: "P6",
     promise: "The exact bytes of every model request can be rebuilt and proved by their hash.",
     provedBy: [
@@ -92,6 +83,24 @@ export const guarantees: readonly Guarantee[] = [
     id: "P10",
     promise: "A tool is a consumer: JSON in, JSON out, no SDK of ours needed.",
     provedBy: [{ file: "test/e2e/python-worker.test.ts", title: "a plain Python program serves a backend" }],
+  },
+  {
+    id: "P11",
+    promise:
+      "A conversation may outgrow the model's window: a summary that is recorded takes its place, and what was before stays readable.",
+    provedBy: [
+      { file: "test/e2e/compaction.test.ts", title: "goes on for as long as anyone likes, and no request is refused" },
+      { file: "test/e2e/compaction.test.ts", title: "survives a result that alone is larger than the window" },
+    ],
+  },
+  {
+    id: "P12",
+    promise:
+      "Recovery and memory do not grow with the history: a partition is taken over from snapshots, and what rests is not kept in memory.",
+    provedBy: [
+      { file: "test/e2e/snapshots.test.ts", title: "has forgotten what was said, recalls it for the next request" },
+      { file: "services/runtime/test/kept-sessions.test.ts", title: "take no more memory than they may, what runs aside" },
+    ],
   },
 ]
 

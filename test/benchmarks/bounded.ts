@@ -247,7 +247,7 @@ interface LongSession {
 /** A session of 10,000 events: how long its replay takes, and what an event costs at its beginning and at its end. */
 function longSession(): LongSession {
   const work = tool("work", { effect: "idempotent" })
-  const story = new Story().started(agent([work], { limits: { ...agent().limits, turns: 1_000_000 } } as never)).requested()
+  const story = new Story().started(agent([work], { limits: { ...agent().limits, turns: 1_000_000 } })).requested()
   for (let n = 0; story.records.length < 10_000; n++)
     story
       .responded([toolUse(`toolu_${n}`, "work", { n, padding: "x".repeat(300) })])

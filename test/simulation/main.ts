@@ -1,12 +1,17 @@
 // `npm run simulate`: stories from seeds, judged by the oracle.
 //
 //   --seed N --runs M      so many worlds from this seed on (1 and 1,000 unless said)
+//   --workers W            so many processes share them; one for each processor unless said
 //   --trace                tells the story of the one seed
 //   --deploy together|split|apart
 //   --without kind,kind    leaves fault kinds out
 //   --often kind,kind      lets them strike as often as they can
 //   --forget K             no faults, but every process forgets all it knows after every K records
 //   --mutants [--only a,b] breaks the product on purpose, in every way that mutants.ts knows, and asks that each is caught
+import { type ChildProcess, fork } from "node:child_process"
+import { availableParallelism } from "node:os"
+import process from "node:process"
+import { fileURLToPath } from "node:url"
 import { parseArgs } from "node:util"
 import { type FaultKind, faultKinds } from "./faults.ts"
 import { catchAll, mutantNamed } from "./mutants.ts"
@@ -17,6 +22,9 @@ const { values } = parseArgs({
   options: {
     seed: { type: "string", default: "1" },
     runs: { type: "string", default: "1000" },
+    workers: { type: "string", default: String(availableParallelism()) },
+    /** For the children of a run: tells worlds as their numbers come, and says what came of them. */
+    child: { type: "boolean", default: false },
     trace: { type: "boolean", default: false },
     deploy: { type: "string" },
     without: { type: "string", default: "" },
@@ -30,12 +38,16 @@ const { values } = parseArgs({
   },
 })
 
+/** Seeds that one child is given at a time. */
+const lot = 10
+
 const say = (line: string): void => void process.stdout.write(`${line}\n`)
 
 if (values.mutants) {
   const wanted = values.only?.split(",")
   if (!(await catchAll({ ...(wanted === undefined ? {} : { wanted }), secondsEach: Number(values.seconds), say }))) process.exitCode = 1
 } else if (values.mutant !== undefined) await catchOne(values.mutant)
+else if (values.child) await serve()
 else await runAll()
 
 async function worlds(): Promise<(options: WorldOptions) => Promise<Story>> {
@@ -72,16 +84,16 @@ async function runAll(): Promise<void> {
   const counted: Record<string, number> = {}
   const startedMs = performance.now()
   const runs = Number(values.runs)
-  for (let run = 0; run < runs; run++) {
-    const story = await simulate(optionsOf(first + run))
-    if (story.violations.length > 0) {
-      say(`\nSeed ${story.seed} breaks a promise (${story.deployment}): ${verdictOf(story)}`)
-      await tellShortest(simulate, optionsOf(first + run), story)
-      process.exitCode = 1
-      return
-    }
+  const broken = await share(first, runs, (story) => {
     for (const [kind, count] of story.faults) faults.set(kind, (faults.get(kind) ?? 0) + count)
     for (const [name, count] of Object.entries(story.counted)) counted[name] = (counted[name] ?? 0) + count
+  })
+  if (broken !== null) {
+    const story = await simulate(optionsOf(broken))
+    say(`\nSeed ${story.seed} breaks a promise (${story.deployment}): ${verdictOf(story)}`)
+    await tellShortest(simulate, optionsOf(broken), story)
+    process.exitCode = 1
+    return
   }
   const minutes = (performance.now() - startedMs) / 60_000
   say(`${runs} worlds from seed ${first}, none broke a promise. ${Math.round(runs / minutes)} a minute.`)
@@ -91,6 +103,54 @@ async function runAll(): Promise<void> {
       .map(([name, count]) => `${name} ${count}`)
       .join(", ")}.`,
   )
+}
+
+/** What a child says of a world that broke no promise. */
+interface Told {
+  readonly faults: readonly (readonly [FaultKind, number])[]
+  readonly counted: Story["counted"]
+}
+
+/** Has so many worlds told by several processes. Resolves with the lowest seed found that breaks a promise, or null. */
+async function share(first: number, runs: number, told: (story: Told) => void): Promise<number | null> {
+  let next = first
+  let broken: number | null = null
+  const children = Array.from({ length: Math.max(1, Math.min(Number(values.workers), Math.ceil(runs / lot))) }, () =>
+    fork(fileURLToPath(import.meta.url), [...process.argv.slice(2), "--child"], { execArgv: process.execArgv }),
+  )
+  const work = async (child: ChildProcess): Promise<void> => {
+    while (next < first + runs && broken === null) {
+      const from = next
+      next = Math.min(first + runs, from + lot)
+      const said = await new Promise<readonly Told[] | number>((resolve, reject) => {
+        child.once("message", (message) => resolve(message as readonly Told[] | number))
+        child.once("exit", (code) => reject(new Error(`A process that told the worlds from seed ${from} on ended with ${code}.`)))
+        child.send({ from, to: next })
+      })
+      child.removeAllListeners("exit")
+      if (typeof said === "number") broken = Math.min(broken ?? said, said)
+      else for (const story of said) told(story)
+    }
+    child.disconnect()
+  }
+  await Promise.all(children.map(work))
+  return broken
+}
+
+async function serve(): Promise<void> {
+  const simulate = await worlds()
+  process.on("message", ({ from, to }: { readonly from: number; readonly to: number }) => {
+    const tell = async (): Promise<readonly Told[] | number> => {
+      const told: Told[] = []
+      for (let seed = from; seed < to; seed++) {
+        const { violations, faults, counted } = await simulate(optionsOf(seed))
+        if (violations.length > 0) return seed
+        told.push({ faults: [...faults], counted })
+      }
+      return told
+    }
+    void tell().then((said) => process.send?.(said))
+  })
 }
 
 function verdictOf({ violations }: Story): string {

@@ -185,8 +185,8 @@ export const mutants: readonly Mutant[] = [
     patches: [
       {
         folder: "schemas/session/src",
-        find: 'session.request.state.is !== "open" || session.request.claim !== event.claim)\n    return refuse(session, event)\n  const uses',
-        replace: 'session.request.state.is !== "open")\n    return refuse(session, event)\n  const uses',
+        find: 'session.request.state.is !== "open" || session.request.claim !== event.claim)\n    return refuse(session, event)\n  const read',
+        replace: 'session.request.state.is !== "open")\n    return refuse(session, event)\n  const read',
       },
     ],
   },
@@ -862,9 +862,8 @@ export const mutants: readonly Mutant[] = [
     patches: [
       {
         folder: "services/runtime/src",
-        find: 'if (event.type !== "session.deleted") this.standing.read(event.sessionId, at.offset)',
-        replace:
-          'if (event.type !== "session.deleted" && this.sessions.get(event.sessionId).phase !== "deleted") this.standing.read(event.sessionId, at.offset)',
+        find: 'at.timestamp, event.type === "session.deleted")',
+        replace: 'at.timestamp, event.type === "session.deleted" || this.sessions.get(event.sessionId).phase === "deleted")',
       },
     ],
   },
@@ -874,8 +873,8 @@ export const mutants: readonly Mutant[] = [
     patches: [
       {
         folder: "services/runtime/src",
-        find: "if (backend === null && session !== undefined) {",
-        replace: "if (backend !== null && session !== undefined) {",
+        find: 'if (backend === null && session !== "") {',
+        replace: 'if (backend !== null && session !== "") {',
       },
     ],
     shownBy: ["poison"],
@@ -910,10 +909,9 @@ export const mutants: readonly Mutant[] = [
     patches: [
       {
         folder: "services/runtime/src",
-        find: "readTombstone({ headers }: LogRecord)",
-        replace: "readTombstone({ headers, offset }: LogRecord)",
+        find: "this.tombstoned(session, Number(erases), offset)",
+        replace: "this.tombstoned(session, offset, offset)",
       },
-      { folder: "services/runtime/src", find: "this.erased(session, Number(erases))", replace: "this.erased(session, offset)" },
     ],
     shownBy: ["kill", "read-failed"],
   },

@@ -384,9 +384,7 @@ class Telling {
       case "model_error":
         if (reason !== "model_error")
           this.#error(
-            reason === "context_window_exceeded" && (after.compacted ?? 0) > 0
-              ? "compaction_limit_reached_error"
-              : "model_request_failed_error",
+            reason === "context_window_exceeded" && after.compacted > 0 ? "compaction_limit_reached_error" : "model_request_failed_error",
             message ?? reason,
             "exhausted",
           )

@@ -120,6 +120,7 @@ function fromAbsent(session: Absent, event: SessionEvent, at: Position): Step {
     toolCalls: 0,
     usage: { inputTokens: 0, outputTokens: 0, cacheReadTokens: 0, cacheWriteTokens: 0 },
     contextTokens: 0,
+    compacted: 0,
     limitReached: false,
     breach: breachOfStart(event.agent, event.input),
     profile: profileOf(event),
@@ -295,7 +296,7 @@ function knownOf(session: Known): Known {
     toolCalls: session.toolCalls,
     usage: session.usage,
     contextTokens: session.contextTokens,
-    ...(session.compacted === undefined ? {} : { compacted: session.compacted }),
+    compacted: session.compacted,
     limitReached: session.limitReached,
     breach: session.breach,
     profile: session.profile,
@@ -596,7 +597,7 @@ function compacted(session: Running, event: SessionEventOf<"context.compacted">,
     phase: "awaiting-tools",
     conversation: sayAll(say(null, "user", event.content), session.compaction.taken),
     contextTokens: 0,
-    compacted: (session.compacted ?? 0) + 1,
+    compacted: session.compacted + 1,
     changedAt: at.timestamp,
   })
 }
@@ -657,9 +658,8 @@ function responded(session: Running, event: SessionEventOf<"model.responded">, a
   const { uses } = read
   const run = event.stopReason === "tool_use"
   const { usage } = event
-  const { compacted: _, ...before } = knownOf(session)
   const known: Known = {
-    ...before,
+    ...knownOf(session),
     conversation: say(session.conversation, "assistant", event.content),
     response: event.eventId,
     calls: uses.map((use) => ({
@@ -678,6 +678,7 @@ function responded(session: Running, event: SessionEventOf<"model.responded">, a
           },
     })),
     usage: usageWith(session, event),
+    compacted: 0,
     contextTokens: usage.inputTokens + usage.outputTokens + usage.cacheReadTokens + usage.cacheWriteTokens,
     changedAt: at.timestamp,
   }

@@ -14,7 +14,17 @@ export {
 } from "./api-events.ts"
 export { heard } from "./command-ids.ts"
 export { type Asking, continuation } from "./compaction.ts"
-export { conversationMessages, digestOf, emptyDigest, forgottenPart, type Message, recalled, say, type Utterance } from "./conversation.ts"
+export {
+  conversationMessages,
+  digestOf,
+  emptyDigest,
+  forgotten,
+  forgottenPart,
+  type Message,
+  recalled,
+  say,
+  type Utterance,
+} from "./conversation.ts"
 export { sha256Hex } from "./digest.ts"
 export { type AgentEntry, type AgentVersion, DirectoryFold, type EnvironmentEntry, type KeyEntry, type Save } from "./directory.ts"
 export { absent, allDone, allHeld, conversationWith, evolve } from "./evolve.ts"

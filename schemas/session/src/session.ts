@@ -98,8 +98,8 @@ export interface Known {
   readonly usage: Usage
   /** Of the latest request and its answer together; 0 where the conversation was summarised since. It follows from `response`. */
   readonly contextTokens: number
-  /** Summaries in a row, without an answer of the model to what came of them; absent for none. */
-  readonly compacted?: number
+  /** Summaries in a row, without an answer of the model to what came of them. */
+  readonly compacted: number
   /** Set when a limit refused something in this turn. */
   readonly limitReached: boolean
   /** The invariant that a record broke; the router parks the session for it. */

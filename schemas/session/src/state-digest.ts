@@ -13,13 +13,14 @@ function plain(session: Session): unknown {
   if (session.phase === "absent") return { ...session, commands }
   // Which of several deletions was the one may hang on what is erased (E10); that it is deleted does not.
   if (session.phase === "deleted") return { phase: session.phase, sessionId: session.sessionId, tenant: session.tenant }
-  const { conversation, profile, agent, queued, contextTokens: _, ...rest } = session
+  const { conversation, profile, agent, queued, contextTokens: _, compacted, ...rest } = session
   return {
     ...rest,
     // What version 0.1.0 did not know is left out where nothing was given, so that its logs keep their digests.
     agent: { ...withoutNulls(agent), tools: agent.tools.map(withoutNulls) },
     queued: queued.map(({ eventId, content }) => ({ eventId, content })),
     ...(profile === null ? {} : { profile }),
+    ...(compacted === 0 ? {} : { compacted }),
     commands,
     conversation: digestOf(conversation),
     ...(session.phase === "parked" ? { before: plain(session.before) } : {}),

@@ -125,6 +125,7 @@ program
   .argument("<session>")
   .option("--to <offset>", "up to this offset of the session log")
   .option("--check", "compare every rebuilt request with the recorded hash (exit 6 on a difference)")
+  .option("--from-snapshot", "with --check: compare the newest snapshot of the session with the whole log")
   .option("--json")
   .action(replay)
 const topics = program.command("topics").description("the topics of the log")

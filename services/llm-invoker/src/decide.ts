@@ -87,7 +87,7 @@ function nextTurn(view: View, session: Idle | AwaitingTools, limits: InvokerLimi
 const compactionsMax = 2
 
 function mayCompact(session: Known): boolean {
-  return session.conversation !== null && (session.compacted ?? 0) < compactionsMax
+  return session.conversation !== null && session.compacted < compactionsMax
 }
 
 /** Characters of the first transcript: about half a window of tokens of English. */

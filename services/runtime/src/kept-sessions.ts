@@ -2,6 +2,7 @@ import type { SessionEvent } from "@reins/events"
 import {
   absent,
   type Frozen,
+  forgotten,
   freeze,
   isStarted,
   type Position,
@@ -136,6 +137,16 @@ export class KeptSessions {
     this.#records.set(sessionId, [...records])
     this.#unchanged.delete(sessionId)
     this.#saidBytes += saidBytes(session) - saidBytes(before)
+  }
+
+  /** Forgets what was said in a session, for who never has to send it: the digest stands for it. */
+  forget(sessionId: string): void {
+    const session = this.#fold.sessions.get(sessionId)
+    if (session === undefined || !isStarted(session) || session.conversation === null) return
+    const lighter = { ...session, conversation: forgotten(session.conversation) }
+    this.#fold.sessions.set(sessionId, lighter)
+    if (this.#unchanged.get(sessionId) === session) this.#unchanged.set(sessionId, lighter)
+    this.#saidBytes += saidBytes(lighter) - saidBytes(session)
   }
 
   /** About how much memory the sessions in memory take. */

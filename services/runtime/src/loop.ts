@@ -101,6 +101,8 @@ const stopsSession: ReadonlySet<string> = new Set([
 const sessionBytesDefault = 64 * 1024 * 1024
 /** Sessions folded or decided on between two looks at the memory that they take. */
 const spillEvery = 1000
+/** How long a process that ends waits for its last snapshots to be read back. */
+const lastSnapshotsMs = 1000
 /** Between two lots of snapshots, where there are many to write. */
 const snapshotPauseMs = 20
 const readAgainMs = 500
@@ -294,7 +296,22 @@ export class Loop {
     for (const performers of this.#performers.values()) performers.stopAll()
     // What was aborted may still say that it was.
     await this.#untilQuiet(abortGraceMs)
+    await this.#lastSnapshots()
     await this.stop()
+  }
+
+  /** What rests is written before the end, as far as that is quick: a process that runs for one session at a time would never come to it. */
+  async #lastSnapshots(): Promise<void> {
+    if (!this.#writesSnapshots) return
+    const deadline = this.#clock.monotonic() + lastSnapshotsMs
+    for (;;) {
+      if (this.#following?.alive() !== true || this.#clock.monotonic() >= deadline) return
+      const left = [...this.#owned.values()].filter(
+        (owned) => this.#isReady(owned) && this.#snapshots.writeAll(owned, (id) => this.#isBusy(owned, id)),
+      )
+      if (left.length === 0) return
+      await new Promise<void>((resolve) => this.#clock.after(5, resolve))
+    }
   }
 
   async #untilQuiet(forMs: number): Promise<void> {

@@ -48,6 +48,7 @@ export class Places {
   readonly #beside = new Map<string, number>()
   readonly #removed = new Map<string, number>()
   #snapshots = 0
+  #restoredMax = -1
 
   /** A record of `sessions`, whatever the fold makes of it. `stays`: it is never erased. */
   read(sessionId: string, offset: number, timestamp: number, stays = false): void {
@@ -136,6 +137,7 @@ export class Places {
     place.first = Math.min(place.first, first)
     place.newestCopy = Math.max(place.newestCopy, newestCopy)
     place.erasedTo = Math.max(place.erasedTo, erasedTo)
+    if (offset > this.#restoredMax) this.#restoredMax = offset
     if (place.newest < offset) place.newest = offset
     // The newest snapshot is an older one: what it lacks has to be read again by whoever comes next.
     if (place.covered < offset) this.#uncover(sessionId, place, place.covered + 1)
@@ -143,7 +145,7 @@ export class Places {
 
   /** Whether this record is in the state already that its session was restored with. */
   isRestored(sessionId: string, offset: number): boolean {
-    return offset <= (this.#places.get(sessionId)?.restored ?? -1)
+    return offset <= this.#restoredMax && offset <= (this.#places.get(sessionId)?.restored ?? -1)
   }
 
   of(sessionId: string): Readonly<Place> | undefined {

@@ -148,6 +148,11 @@ export class Snapshots {
     return false
   }
 
+  /** Writes what rests however short, for a process that ends. True while something of it is not read back yet. */
+  writeAll(owned: OwnedPartition, busy: (sessionId: string) => boolean): boolean {
+    return this.write(owned, Number.POSITIVE_INFINITY, busy) || (this.#writing.get(owned)?.size ?? 0) > 0
+  }
+
   /** Writes a session at once, where an older snapshot of it stands: so that this is gone too. Rejects where the log does not take it. */
   async replace(owned: OwnedPartition, sessionId: string): Promise<void> {
     const place = owned.places.of(sessionId)

@@ -107,7 +107,7 @@ export class PartitionSpill {
 
   /** The partition is not ours any more. */
   drop(): void {
-    for (const sessionId of [...this.#rows.keys()]) this.delete(sessionId)
+    for (const sessionId of this.#rows.keys()) this.delete(sessionId)
   }
 
   #count(rest: Rest, by: number): void {

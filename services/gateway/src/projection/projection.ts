@@ -1,24 +1,24 @@
 import { type ModelPreviewed, type SessionEvent, type TopicNames } from "@reins/events"
 import type { Following, Log, LogRecord } from "@reins/log"
 import { type Codec, decodeRecord } from "@reins/log/codec"
-import { isReadable, type LogTime, type Rereading, rereadPartition, sessionOfRecord, type UnreadRecord, unreadRecord } from "@reins/runtime"
 import {
-  type ApiEvent,
-  apiEvents,
-  apiStatus,
-  evolve,
-  isStarted,
-  type Known,
-  type Session,
-  SessionsFold,
-  type Started,
-} from "@reins/session"
+  isReadable,
+  KeptSessions,
+  type LogTime,
+  type Rereading,
+  rereadPartition,
+  Spill,
+  sessionOfRecord,
+  type UnreadRecord,
+  unreadRecord,
+} from "@reins/runtime"
+import { type ApiEvent, apiEvents, apiStatus, evolve, isStarted, type Known, type Session, type Started } from "@reins/session"
 import type { Logger } from "pino"
 import { retriedWithinMs } from "../http/idempotency.ts"
 import { ReadPlace } from "../read-place.ts"
 import { learn } from "./learn.ts"
 import { Previews } from "./previews.ts"
-import { answerOf, iso, lightened, Rereader } from "./rereader.ts"
+import { answerOf, iso, Rereader } from "./rereader.ts"
 import { type Answer, type Place, Store } from "./store.ts"
 
 /** An event as it becomes known, for the streams. */
@@ -68,7 +68,8 @@ const unreadAgainMsDefault = 10_000
 export class Projection {
   readonly store: Store = new Store()
   readonly #options: ProjectionOptions
-  readonly #folds = new Map<number, SessionsFold>()
+  readonly #folds = new Map<number, KeptSessions>()
+  readonly #spill = new Spill()
   readonly #partitionOf = new Map<string, number>()
   readonly #times = new Map<string, Times>()
   readonly #listeners = new Map<string, Set<Listener>>()
@@ -130,6 +131,7 @@ export class Projection {
     await this.#following?.stop()
     await this.#previewing?.stop()
     this.store.close()
+    this.#spill.close()
   }
 
   /** The session, if there is one of this tenant. */
@@ -138,6 +140,8 @@ export class Projection {
     if (partition === undefined) return null
     const session = this.#folds.get(partition)?.get(sessionId)
     if (session === undefined || !isStarted(session) || session.tenant !== tenant) return null
+    // A list may bring many back.
+    this.#spillSome()
     return { session, partition, ...this.#timesOf(sessionId) }
   }
 
@@ -264,6 +268,7 @@ export class Projection {
         }
       }
     })
+    this.#spillSome()
     for (const [sessionId, commandId, answer] of answers) this.#tellAnswer(sessionId, commandId, answer)
     for (const { sessionId, event, place } of told) this.#tell(sessionId, event, place)
     const last = said.at(-1)
@@ -288,7 +293,7 @@ export class Projection {
       current: () => !this.#stopped,
     }
     for (let isRead = false; !isRead && !this.#stopped; ) {
-      const again = new Rereader(sessionId)
+      const again = new Rereader(sessionId, new KeptSessions(this.#spill.partition(), noSnapshots))
       try {
         await rereadPartition(
           this.#options,
@@ -300,6 +305,8 @@ export class Projection {
       } catch (error) {
         logger.warn({ err: error, sessionId }, "A session could not be read again; it is tried again.")
         await new Promise<void>((resolve) => setTimeout(resolve, rereadAgainMs))
+      } finally {
+        if (!this.#stopped) again.fold.drop()
       }
     }
     this.#rereading.delete(sessionId)
@@ -312,7 +319,7 @@ export class Projection {
     this.store.transaction(() => {
       this.store.dropSession(sessionId)
       for (const { event, place, at } of shown) this.store.putEvent(sessionId, event, place, at)
-      this.#foldOf(partition).sessions.set(sessionId, fold.get(sessionId))
+      this.#foldOf(partition).replace(sessionId, fold.get(sessionId), [])
       if (shown.length > 0) this.#partitionOf.set(sessionId, partition)
       this.#putSession(partition, sessionId)
       for (const [commandId, at, answer] of answers) this.store.putAnswer(sessionId, commandId, at, answer)
@@ -323,10 +330,10 @@ export class Projection {
     else this.#unread.set(sessionId, { partition, unread })
   }
 
-  #foldOf(partition: number): SessionsFold {
+  #foldOf(partition: number): KeptSessions {
     let fold = this.#folds.get(partition)
     if (fold === undefined) {
-      fold = new SessionsFold()
+      fold = new KeptSessions(this.#spill.partition(), noSnapshots)
       this.#folds.set(partition, fold)
     }
     return fold
@@ -361,7 +368,12 @@ export class Projection {
     }
     this.#keepTime(sessionId, before, after, record.timestamp)
     touched.add(sessionId)
-    fold.sessions.set(sessionId, lightened(after))
+    // The words stand in the read model.
+    fold.forget(sessionId)
+  }
+
+  #spillSome(): void {
+    for (const fold of this.#folds.values()) fold.spillDownTo(sessionBytes / this.#folds.size, () => false)
   }
 
   #tellAnswer(sessionId: string, commandId: string, answer: Answer): void {
@@ -442,6 +454,14 @@ export class Projection {
 function isActive(session: Session): boolean {
   const status = apiStatus(session)
   return status === "running" || status === "rescheduling"
+}
+
+/** What sessions may take in memory, in bytes: those that rest stand in a file beside the read model. */
+const sessionBytes = 64 * 1024 * 1024
+
+/** The read model is made from the records. */
+function noSnapshots(): never {
+  throw new Error("The gateway restores nothing from snapshots.")
 }
 
 /** The agent that a session shows: as the API knows it, or for one started elsewhere, as it can be told. */

@@ -1,12 +1,16 @@
 import type { SessionEvent } from "@reins/events"
 import type { LogRecord } from "@reins/log"
-import { sessionOfRecord, type UnreadRecord, unreadRecord } from "@reins/runtime"
-import { type ApiEvent, apiEvents, isStarted, type Session, SessionsFold } from "@reins/session"
+import { type KeptSessions, sessionOfRecord, type UnreadRecord, unreadRecord } from "@reins/runtime"
+import { type ApiEvent, apiEvents, isStarted, type Session } from "@reins/session"
 import type { Answer, Place } from "./store.ts"
+
+/** What other sessions may take in memory meanwhile, and how many records there are between two looks at that. */
+const sessionBytes = 16 * 1024 * 1024
+const spillEvery = 1000
 
 /** What one session is shown as, from the beginning of its partition. Others are folded with it: whether a command was answered is known per partition. */
 export class Rereader {
-  readonly fold = new SessionsFold()
+  readonly fold: KeptSessions
   readonly shown: { readonly event: ApiEvent; readonly place: Place; readonly at: number }[] = []
   readonly answers: [commandId: string, at: number, answer: Answer][] = []
   readonly changes: { readonly before: Session; readonly after: Session; readonly timestamp: number }[] = []
@@ -14,8 +18,9 @@ export class Rereader {
   unread: UnreadRecord | null = null
   readonly #sessionId: string
 
-  constructor(sessionId: string) {
+  constructor(sessionId: string, fold: KeptSessions) {
     this.#sessionId = sessionId
+    this.fold = fold
   }
 
   read(record: LogRecord, event: SessionEvent | null): void {
@@ -29,7 +34,8 @@ export class Rereader {
     const verdict = this.fold.apply(event, record)
     if (verdict !== "accepted") return
     const after = this.fold.get(sessionId)
-    this.fold.sessions.set(sessionId, lightened(after))
+    this.fold.forget(sessionId)
+    if (offset % spillEvery === 0) this.fold.spillDownTo(sessionBytes, (other) => other === this.#sessionId)
     if (sessionId !== this.#sessionId) return
     if ("commandId" in event) this.answers.push([event.commandId, timestamp, answerOf(event)])
     if (!isStarted(after) && after.phase !== "deleted") return
@@ -46,10 +52,4 @@ export function iso(ms: number): string {
 /** What the command of a fact came to. */
 export function answerOf(event: Extract<SessionEvent, { commandId: string }>): Answer {
   return event.type === "command.rejected" ? { code: event.code, message: event.message } : { eventId: event.eventId }
-}
-
-/** The fold needs of what was said only the digest; the words stand in the read model. */
-export function lightened(session: Session): Session {
-  if (!isStarted(session) || session.conversation === null || session.conversation.blocks === "") return session
-  return { ...session, conversation: { ...session.conversation, before: null, blocks: "" } }
 }
