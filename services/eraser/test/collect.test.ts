@@ -77,7 +77,7 @@ describe("collecting blobs", () => {
     await blobs.put("s", bytes("young"))
     later(graceMs)
     const replay: Log["replay"] = () => assert.fail("the log is read")
-    assert.deepEqual(await collectBlobs({ ...log, blobs, replay } as Log, topics, graceMs), { stored: 1, old: 0, collected: 0, bytes: 0 })
+    assert.deepEqual(await collectBlobs({ ...log, blobs, replay }, topics, graceMs), { stored: 1, old: 0, collected: 0, bytes: 0 })
     assert.deepEqual(await left(), [name("s", "young")])
   })
 
