@@ -760,15 +760,15 @@ export class Oracle {
   }
 
   observed(instance: string, { topic, partition, offset, event, verdict, live, unread }: Observed): void {
-    // What it makes of the session counts for nothing before it has read it again.
-    if (unread === true) return void this.counted.unread++
-    if (verdict === "accepted") {
+    if (verdict === "accepted" || unread === true) {
       const seen = this.#seen.get(instance)
       const ids =
         event.type === "model.responded" || event.type === "model.failed" ? [event.eventId, `answer to ${event.claim}`] : [event.eventId]
       if (seen === undefined) this.#seen.set(instance, new Set(ids))
       else for (const id of ids) seen.add(id)
     }
+    // What it makes of the session counts for nothing before it has read it again; then this is read back too.
+    if (unread === true) return void this.counted.unread++
     const reference = this.#verdicts.get(`${topic}/${partition}/${offset}`)
     // It landed after the blobs of its deleted session had gone; its writer has it in memory, and it changes nothing.
     if (reference === "unreadable" && this.#closedBy.get(event.sessionId)?.type === "session.deleted") return

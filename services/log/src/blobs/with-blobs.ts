@@ -45,7 +45,10 @@ const families: ReadonlySet<string> = new Set(["sessions", "tools", "commands"])
 
 interface Waiting {
   readonly append: Append
-  readonly ready: Promise<Append>
+  /** What was appended in the same turn has the same number. */
+  readonly turn: number
+  /** What is to be appended, once its blobs stand. */
+  ready: Append | undefined
   readonly resolve: (placed: Placed) => void
   readonly reject: (error: unknown) => void
   taken: boolean
@@ -80,6 +83,8 @@ class BlobLog implements Log {
   readonly #asks = new Turnstile(asksMax)
   /** Partitions in which something waits for a blob, and what was appended there since. */
   readonly #lanes = new Map<string, Waiting[]>()
+  #turn = 0
+  #isInTurn = false
   #backoffMs = 0
   #closed = false
 
@@ -112,36 +117,48 @@ class BlobLog implements Log {
   #inTurn(append: Append, large: Large | null): Promise<Placed> {
     return new Promise((resolve, reject) => {
       const id = laneOf(append.topic, append.partition)
-      const lane = this.#lanes.get(id) ?? []
-      const waiting: Waiting = {
-        append,
-        ready: large === null ? Promise.resolve(append) : this.#setAside(append, large, () => waiting.taken || this.#closed),
-        resolve,
-        reject,
-        taken: false,
+      let lane = this.#lanes.get(id)
+      if (lane === undefined) {
+        lane = []
+        this.#lanes.set(id, lane)
       }
-      waiting.ready.catch(() => undefined)
+      const waiting: Waiting = { append, turn: this.#turnNow(), ready: large === null ? append : undefined, resolve, reject, taken: false }
       lane.push(waiting)
-      if (this.#lanes.has(id)) return
-      this.#lanes.set(id, lane)
-      void this.#send(id, lane)
+      if (large !== null) void this.#prepare(id, lane, waiting, large)
     })
   }
 
-  async #send(id: string, lane: Waiting[]): Promise<void> {
-    for (let next = lane[0]; next !== undefined; next = lane[0]) {
-      let ready: Append | null = null
-      try {
-        ready = await next.ready
-      } catch (error) {
-        next.reject(error)
-      }
-      // It may have been taken back meanwhile.
-      if (lane[0] !== next) continue
-      lane.shift()
-      if (ready !== null) this.#log.append(ready).then(next.resolve, next.reject)
+  async #prepare(id: string, lane: Waiting[], waiting: Waiting, large: Large): Promise<void> {
+    try {
+      waiting.ready = await this.#setAside(waiting.append, large, () => waiting.taken || this.#closed)
+    } catch (error) {
+      if (!waiting.taken) lane.splice(lane.indexOf(waiting), 1)
+      waiting.reject(error)
     }
-    this.#lanes.delete(id)
+    this.#send(id, lane)
+  }
+
+  #turnNow(): number {
+    if (!this.#isInTurn) {
+      this.#isInTurn = true
+      this.#turn++
+      queueMicrotask(() => {
+        this.#isInTurn = false
+      })
+    }
+    return this.#turn
+  }
+
+  /** Turn by turn, so that what was decided on something that is under way leaves together with it, as it would without blobs. */
+  #send(id: string, lane: Waiting[]): void {
+    for (let first = lane[0]; first !== undefined; first = lane[0]) {
+      const { turn } = first
+      const together = lane.filter((one) => one.turn === turn)
+      if (together.some(({ ready }) => ready === undefined)) return
+      lane.splice(0, together.length)
+      for (const { append, ready, resolve, reject } of together) this.#log.append(ready ?? append).then(resolve, reject)
+    }
+    if (lane.length === 0 && this.#lanes.get(id) === lane) this.#lanes.delete(id)
   }
 
   /** C1: as certain as the append is to be. */
@@ -201,7 +218,10 @@ class BlobLog implements Log {
 
   withdraw(topic: string, partition: number): void {
     const lane = this.#lanes.get(laneOf(topic, partition))
-    if (lane !== undefined) this.#takeBack(lane, (append) => append.certainty !== "always", "its partition was lost")
+    if (lane !== undefined) {
+      this.#takeBack(lane, (append) => append.certainty !== "always", "its partition was lost")
+      this.#send(laneOf(topic, partition), lane)
+    }
     this.#log.withdraw(topic, partition)
   }
 
