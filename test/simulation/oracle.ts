@@ -789,6 +789,22 @@ export class Oracle {
       this.#violated("I13", `${instance} says ${verdict} of ${topic}/${partition}/${offset} (${event.type}), the reference ${reference}`)
   }
 
+  /** What could not be read whole at first was read back now. */
+  reread(instance: string, partition: number, sessionId: string, below: number): void {
+    const seen = this.#seen.get(instance) ?? new Set()
+    this.#seen.set(instance, seen)
+    const id = `${this.#topics.sessions}/${partition}`
+    for (const record of this.history.get(id) ?? []) {
+      if (record.offset >= below || record.headers["session"] !== sessionId || this.#verdicts.get(`${id}/${record.offset}`) !== "accepted")
+        continue
+      const decoded = decodeRecord(this.#codec, "sessions", record)
+      if (!decoded.ok) continue
+      const { type, eventId, claim }: Fact = decoded.said
+      seen.add(eventId)
+      if (type === "model.responded" || type === "model.failed") seen.add(`answer to ${claim}`)
+    }
+  }
+
   #hasSeen(instance: string, eventId: string | undefined): boolean {
     return eventId !== undefined && this.#seen.get(instance)?.has(eventId) === true
   }

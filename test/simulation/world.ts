@@ -441,6 +441,7 @@ class World implements Network {
           spill: this.#spill,
           unreadAgainMs: 700,
           ...this.#memory,
+          reread: (partition, sessionId, below) => this.#oracle.reread(instance, partition, sessionId, below),
           observe: (record) => {
             this.#oracle.observed(instance, record)
             const { forgetEvery } = this.#options

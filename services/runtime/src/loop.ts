@@ -62,6 +62,8 @@ export interface LoopOptions {
   readonly failed: (error: Error) => void
   /** Sees every record as it is folded: for the terminal, tests and audits. */
   readonly observe?: (record: Observed) => void
+  /** Told of a session that was read again, as its blobs are back: everything of it below this offset of `sessions`. */
+  readonly reread?: (partition: number, sessionId: string, below: number) => void
   readonly commitIntervalMs?: number
   /** What sessions may take in memory before those that rest are spilled, in bytes; about. */
   readonly sessionBytes?: number
@@ -882,6 +884,7 @@ export class Loop {
         await rereadSession(this.#options, rereading, sessionId, memory, ({ session, records, unread }) => {
           if (session.phase !== "absent") owned.sessions.replace(sessionId, session, records)
           owned.unread.set(sessionId, session.phase === "deleted" ? [] : [...unread, ...beside])
+          this.#options.reread?.(owned.number, sessionId, rereading.next())
         })
         isRead = true
       } catch (error) {
