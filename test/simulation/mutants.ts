@@ -319,8 +319,8 @@ export const mutants: readonly Mutant[] = [
     patches: [
       {
         folder: "services/runtime/src",
-        find: 'this.#unreadable(owned, record, backend === null ? "sessions" : "tools", decoded)\n      }\n    }\n    this.#scheduleDecide(owned)\n',
-        replace: `this.#unreadable(owned, record, backend === null ? "sessions" : "tools", decoded)
+        find: "else if (!isKnown) this.#leaveUnread(owned, session, record, unread)\n      }\n    }\n    this.#scheduleDecide(owned)\n",
+        replace: `else if (!isKnown) this.#leaveUnread(owned, session, record, unread)
       }
     }
     this.#scheduleDecide(owned)
@@ -921,9 +921,9 @@ export const mutants: readonly Mutant[] = [
     patches: [
       {
         folder: "services/eraser/src",
-        find: "for await (const records of log.replay(topics.sessions, partition, from, end)) {",
+        find: "for await (const records of log.replay(topics.sessions, partition, from, end, { bare: true })) {",
         replace:
-          "const stretches = await Array.fromAsync(log.replay(topics.sessions, partition, from, end))\n    for (const records of stretches.reverse()) {",
+          "const stretches = await Array.fromAsync(log.replay(topics.sessions, partition, from, end, { bare: true }))\n    for (const records of stretches.reverse()) {",
       },
     ],
     shownBy: ["kill", "append-lost"],
