@@ -926,7 +926,7 @@ export const mutants: readonly Mutant[] = [
           "const stretches = await Array.fromAsync(log.replay(topics.sessions, partition, from, end, { bare: true }))\n    for (const records of stretches.reverse()) {",
       },
     ],
-    shownBy: ["kill", "append-lost"],
+    shownBy: ["kill", "append-lost", "read-failed", "outage"],
   },
   {
     name: "closed-while-running",
