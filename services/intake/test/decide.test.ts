@@ -288,6 +288,15 @@ describe("a session.start", () => {
     assert.equal(rejected(heard(start({ tools: many }))).code, "agent_too_large")
     assert.equal(answered(heard(start({ tools: many.slice(0, 3) }))).type, "session.started")
     assert.equal(rejected(heard({ ...start(), input: "語".repeat(200_000) })).code, "content_too_large")
+    // Where a blob store is configured, up to what that holds.
+    const withBlobs = (bytes: number): Hearing =>
+      hear(record({ value: text({ ...start(), input: "x".repeat(bytes) }) }), () => viewOf(new Story(sessionId), { declared: tools }), {
+        codec,
+        partitions,
+        contentMax: intakeLimits.contentMaxWithBlobs,
+      })
+    assert.equal(answered(withBlobs(600_000)).type, "session.started")
+    assert.equal(rejected(withBlobs(intakeLimits.contentMaxWithBlobs + 1)).code, "content_too_large")
   })
 
   it("of a session that exists is rejected", () => {
