@@ -6,7 +6,7 @@ const compiled = new Map<string, ValidateFunction | string>()
 const compiledMax = 2000
 /** Checks that may take for ever: a pattern may backtrack, and references that fan out double the work at every step. */
 const mayTakeLong = /"(pattern|patternProperties|\$ref|\$dynamicRef)"/
-const budgetMs = 100
+const budgetMs = 250
 
 /**
  * What is wrong with these arguments by this JSON Schema (2020-12), in words that a model can act on: a pointer and a message each.
