@@ -29,7 +29,6 @@ export interface S3Options {
 
 /** A blob that may be collected is older than this, whatever grace a collector is given. */
 const collectableFromMs = 60_000
-const deletesMax = 8
 
 interface Answer {
   readonly status: number
@@ -149,8 +148,8 @@ export class S3Blobs implements Blobs {
     const folder = folderOf(sessionId)
     const keys: string[] = []
     for await (const { name } of this.#list(`${folder}/`)) keys.push(this.#key(folder, name))
-    for (let at = 0; at < keys.length; at += deletesMax)
-      await Promise.all(keys.slice(at, at + deletesMax).map((key) => this.#delete(key, this.#timeoutMs)))
+    // One by one: it is in no hurry, and not every store bears deletions side by side.
+    for (const key of keys) await this.#delete(key, this.#timeoutMs)
   }
 
   async #delete(key: string, timeoutMs: number): Promise<void> {
