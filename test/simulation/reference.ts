@@ -52,6 +52,7 @@ export interface RefSession {
   before: Phase
   heard: Set<string>
   agent: Fact
+  startedBy: string | null
   wake: boolean
   reason: string | null
   /** Whether it is known to wait for someone: it was told so, or it was and some of it has been answered since. */
@@ -88,6 +89,7 @@ function fresh(): RefSession {
     before: "absent",
     heard: new Set(),
     agent: null,
+    startedBy: null,
     wake: false,
     reason: null,
     waiting: "no",
@@ -171,6 +173,7 @@ function judge(session: RefSession, fact: Fact, timestamp: number): Verdict {
     if (fact.type !== "session.started") return no
     session.phase = "idle"
     session.agent = fact.agent
+    session.startedBy = fact.eventId
     session.title = fact.title ?? null
     session.metadata = fact.metadata ?? "{}"
     if (fact.input !== null) {
@@ -392,6 +395,7 @@ function requested(session: RefSession, fact: Fact): boolean {
   const may = due ? session.phase !== "asking" : compacts !== null && tooMuch
   if (!may || fact.turn !== session.turns + 1 || fact.attempt !== 1 || fact.replaces !== null || fact.takes > session.queued.length)
     return false
+  if (session.response === null && fact.causedBy !== null && fact.causedBy !== session.startedBy) return false
   const blocks = added(session, compacts === null ? fact.takes : 0)
   const digest = chained(session.digest, blocks)
   if (fact.conversationDigest !== digest) return false

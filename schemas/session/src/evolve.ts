@@ -108,6 +108,7 @@ function fromAbsent(session: Absent, event: SessionEvent, at: Position): Step {
     sessionId: event.sessionId,
     tenant: event.tenant,
     agent: event.agent,
+    startedBy: event.eventId,
     startedAt: at.timestamp,
     changedAt: at.timestamp,
     commands: hear(session.commands, event.commandId),
@@ -284,6 +285,7 @@ function knownOf(session: Known): Known {
     sessionId: session.sessionId,
     tenant: session.tenant,
     agent: session.agent,
+    startedBy: session.startedBy,
     startedAt: session.startedAt,
     changedAt: session.changedAt,
     commands: session.commands,
@@ -504,6 +506,8 @@ function requested(session: Running, event: SessionEventOf<"model.requested">, a
   if (event.turn !== session.turns + 1 || event.attempt !== 1 || event.replaces !== null || event.takes > session.queued.length)
     return refuse(session, event)
   if (!(compacts === null ? isTurnDue(session) : mayCompact(session))) return refuse(session, event)
+  // E5: of two starts with the same input only one stood, and the other may have had another agent.
+  if (session.response === null && event.causedBy !== null && event.causedBy !== session.startedBy) return refuse(session, event)
   // A summary is asked for of what was said before the messages that the turn takes.
   const conversation = conversationWith(session, compacts === null ? event.takes : 0)
   // E3

@@ -81,6 +81,8 @@ export interface Known {
   readonly sessionId: string
   readonly tenant: string
   readonly agent: Agent
+  /** The eventId of its `session.started`: what its first request is made on. */
+  readonly startedBy: string
   /** Log time of `session.started`. */
   readonly startedAt: number
   /** Log time of the newest accepted record. */

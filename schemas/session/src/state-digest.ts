@@ -13,7 +13,7 @@ function plain(session: Session): unknown {
   if (session.phase === "absent") return { ...session, commands }
   // Which of several deletions was the one may hang on what is erased (E10); that it is deleted does not.
   if (session.phase === "deleted") return { phase: session.phase, sessionId: session.sessionId, tenant: session.tenant }
-  const { conversation, profile, agent, queued, contextTokens: _, compacted, ...rest } = session
+  const { conversation, profile, agent, queued, contextTokens: _, startedBy: __, compacted, ...rest } = session
   return {
     ...rest,
     // What version 0.1.0 did not know is left out where nothing was given, so that its logs keep their digests.

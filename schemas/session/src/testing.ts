@@ -247,7 +247,7 @@ export class Story {
     const asked = asking(known.agent, conversation, compacts)
     return this.tell(
       fact("model.requested", {
-        ...this.#envelope(again ? session.request.claim : known.response),
+        ...this.#envelope(again ? session.request.claim : (known.response ?? known.startedBy)),
         turn: again ? known.turns : known.turns + 1,
         attempt: again ? session.request.attempt + 1 : 1,
         takes,

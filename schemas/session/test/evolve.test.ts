@@ -546,3 +546,12 @@ describe("E8 a record that breaks an invariant", () => {
     assert.equal(assertPhase(idle, "idle").wake, true)
   })
 })
+
+// Found by the simulation, seed 20711: a request was chained on a start that lost against another with the same input and another agent.
+it("E5 a first request that was made on another start of the session is none", () => {
+  const story = new Story().started()
+  assert.equal(story.requested({ causedBy: "evt_another_start" }).verdict, "superseded")
+  assert.equal(story.requested().verdict, "accepted")
+  // What earlier builds wrote names no start.
+  assert.equal(new Story().started().requested({ causedBy: null }).verdict, "accepted")
+})

@@ -117,7 +117,7 @@ function request(view: View, session: Running, compacts: number | null, limits: 
     bodyHash: requestBodyHash(asked.agent, asked.conversation),
     bodyVersion,
     deadlineMs: limits.deadlineMs,
-    causedBy: session.response,
+    causedBy: session.response ?? session.startedBy,
   })
 }
 
