@@ -116,10 +116,12 @@ export class FaultProxy {
     const readTarget = (chunk: Buffer): void => {
       head = Buffer.concat([head, chunk])
       const end = head.indexOf(10)
-      if (end < 0) return
+      if (end < 0 && head.length < targetMax) return
       client.off("data", readTarget)
-      const [host, port] = head.toString("utf8", 0, end).split(":") as [string, string]
-      this.#relay(client, host, Number(port), head.subarray(end + 1))
+      const [, host, port] = /^([\w.-]+):(\d{1,5})$/.exec(head.toString("latin1", 0, Math.max(0, end))) ?? []
+      // A client of a broker that stood on this port before us.
+      if (host === undefined) client.destroy()
+      else this.#relay(client, host, Number(port), head.subarray(end + 1))
     }
     client.on("data", readTarget)
   }
@@ -186,6 +188,9 @@ export class FaultProxy {
     if (first.length > 0) requests(first)
   }
 }
+
+/** What says where a connection should go is shorter, in bytes. */
+const targetMax = 300
 
 /** The one version of Produce that our client speaks; its place in the frames is known here. */
 const produceVersion = 7
