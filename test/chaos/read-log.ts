@@ -1,6 +1,6 @@
 import { type SessionEvent, type ToolEvent, topicNames } from "@reins/events"
 import type { Log } from "@reins/log"
-import { type Codec, decodeRecord } from "@reins/log/codec"
+import { type Codec, decodeLearning } from "@reins/log/codec"
 import { openRequestBody, type Session, SessionsFold, sha256Hex, stateDigest, ToolsFold } from "@reins/session"
 import type { LoggedRecord } from "../scenarios/long-session.ts"
 
@@ -40,11 +40,7 @@ export async function readWholeLog(log: Pick<Log, "describeTopics" | "replay">, 
       for await (const batch of log.replay(topic, partition, 0)) {
         for (const record of batch) {
           const family = topic === names.sessions ? "sessions" : "tools"
-          let decoded = decodeRecord(codec, family, record)
-          if (!decoded.ok && "unknownSchema" in decoded) {
-            await codec.learn(decoded.unknownSchema)
-            decoded = decodeRecord(codec, family, record)
-          }
+          const decoded = await decodeLearning(codec, family, record)
           if (!decoded.ok) {
             unreadable.push(`${topic}[${partition}]@${record.offset}`)
             continue

@@ -539,7 +539,7 @@ export const mutants: readonly Mutant[] = [
       {
         folder: "services/runtime/src",
         find: "if (this.#unchanged.get(sessionId) !== session)",
-        replace: "if (this.#spill.restOf(sessionId) === undefined)",
+        replace: "if (this.#spill.statusOf(sessionId) === undefined)",
       },
     ],
   },

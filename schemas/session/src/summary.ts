@@ -2,10 +2,15 @@ import type { Usage } from "@reins/events"
 import type { Session } from "./session.ts"
 import { stateDigest } from "./state-digest.ts"
 
+type StartedStatus = "running" | "idle" | "ended" | "parked"
+
+/** Where a session stands, in one word. */
+export type Status = "absent" | StartedStatus | "deleted"
+
 /** A session in the words of `reins sessions show`. */
 export interface SessionSummary {
   readonly sessionId: string
-  readonly status: "running" | "idle" | "ended" | "parked"
+  readonly status: StartedStatus
   /** Why it is idle or parked; null while it runs. */
   readonly stopReason: string | null
   readonly agent: string
@@ -52,7 +57,9 @@ export function isStarted(session: Session): session is Started {
   return session.phase !== "absent" && session.phase !== "deleted"
 }
 
-export function statusOf(session: Started): SessionSummary["status"] {
+export function statusOf(session: Started): StartedStatus
+export function statusOf(session: Session): Status
+export function statusOf(session: Session): Status {
   switch (session.phase) {
     case "idle":
       return session.wake ? "running" : "idle"
@@ -61,8 +68,10 @@ export function statusOf(session: Started): SessionSummary["status"] {
     case "awaiting-model":
     case "settling":
       return "running"
+    case "absent":
     case "parked":
     case "ended":
+    case "deleted":
       return session.phase
     default:
       return session satisfies never

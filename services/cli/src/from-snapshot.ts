@@ -1,5 +1,5 @@
 import { type SessionEvent, type SessionSnapshot, topicNames } from "@reins/events"
-import { decodeRecord } from "@reins/log/codec"
+import { decodeLearning } from "@reins/log/codec"
 import type { OpenLog, SessionReader } from "@reins/runtime"
 import { evolve, foldVersion, stateDigest, thaw } from "@reins/session"
 
@@ -16,13 +16,9 @@ export async function fromSnapshot({ log, codec }: OpenLog, prefix: string, read
   if (!(await log.describeTopics()).some(({ name }) => name === names.snapshots)) return { found: "none" }
   let newest: SessionSnapshot | undefined
   for await (const records of log.replay(names.snapshots, reader.partition, 0)) {
-    for (const { key, value } of records) {
-      if (key !== reader.sessionId || value === null) continue
-      let decoded = codec.decode(value)
-      if (!decoded.ok && "unknownSchema" in decoded) {
-        await codec.learn(decoded.unknownSchema)
-        decoded = codec.decode(value)
-      }
+    for (const record of records) {
+      if (record.key !== reader.sessionId || record.value === null) continue
+      const decoded = await decodeLearning(codec, "snapshots", record)
       if (decoded.ok) newest = decoded.said as unknown as SessionSnapshot
     }
   }
@@ -33,7 +29,7 @@ export async function fromSnapshot({ log, codec }: OpenLog, prefix: string, read
   for await (const records of log.replay(names.sessions, reader.partition, offset + 1, reader.next.get(names.sessions))) {
     for (const record of records) {
       if (record.value === null) continue
-      const decoded = decodeRecord(codec, "sessions", record)
+      const decoded = await decodeLearning(codec, "sessions", record)
       if (!decoded.ok || decoded.said["sessionId"] !== reader.sessionId) continue
       session = evolve(session, decoded.said as unknown as SessionEvent, record).session
     }

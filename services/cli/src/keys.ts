@@ -2,7 +2,7 @@ import { createHash, randomBytes, randomInt } from "node:crypto"
 import { hostname } from "node:os"
 import { type KeySaved, topicNames } from "@reins/events"
 import type { Log } from "@reins/log"
-import { type Codec, decodeRecord } from "@reins/log/codec"
+import { type Codec, decodeLearning } from "@reins/log/codec"
 import { type Config, newInstance, openLog, topicSettings } from "@reins/runtime"
 import { DirectoryFold, type KeyEntry } from "@reins/session"
 import { CliError } from "./fail.ts"
@@ -96,11 +96,7 @@ async function readKeys(log: Log, codec: Codec, config: Config): Promise<Readonl
   for await (const records of log.replay(topic, 0, 0)) {
     for (const record of records) {
       if (record.value === null) continue
-      let decoded = decodeRecord(codec, "keys", record)
-      if (!decoded.ok && "unknownSchema" in decoded) {
-        await codec.learn(decoded.unknownSchema)
-        decoded = decodeRecord(codec, "keys", record)
-      }
+      const decoded = await decodeLearning(codec, "keys", record)
       if (decoded.ok) fold.apply(decoded.said as unknown as KeySaved, record.timestamp)
     }
   }

@@ -1,7 +1,7 @@
 import type { TopicNames } from "@reins/events"
 import { type Log, type LogRecord, partitionOf } from "@reins/log"
-import { type Codec, decodeRecord } from "@reins/log/codec"
-import type { Erasing, Performing } from "@reins/runtime"
+import { type Codec, decodeLearning } from "@reins/log/codec"
+import { type Erasing, type Performing, pause } from "@reins/runtime"
 import type { Logger } from "pino"
 import { sessionOf } from "./belongs.ts"
 import type { EraserLimits } from "./config.ts"
@@ -58,7 +58,7 @@ export class Erasure {
         { err: error, sessionId: work.sessionId },
         "An erasure was cut off. Whoever owns the session's partition goes on with it.",
       )
-      await new Promise<void>((resolve) => performing.clock.after(limits.againMs, resolve))
+      await pause(performing.clock, limits.againMs)
     }
     return []
   }
@@ -135,11 +135,7 @@ export class Erasure {
     const one =
       bySession.get(record.headers["session"] ?? "") ?? bySession.get(record.key.slice(0, Math.max(0, record.key.lastIndexOf("/"))))
     if (one === undefined || record.offset < one.from) return undefined
-    let decoded = decodeRecord(codec, "sessions", record)
-    if (!decoded.ok && "unknownSchema" in decoded) {
-      await codec.learn(decoded.unknownSchema)
-      decoded = decodeRecord(codec, "sessions", record)
-    }
+    const decoded = await decodeLearning(codec, "sessions", record)
     // R1
     return decoded.ok && decoded.said.type === "session.deleted" ? undefined : one
   }
@@ -183,11 +179,11 @@ export class Erasure {
     const { log, logger, limits } = this.#means
     for (let tries = 1; ; tries++) {
       // Partitions that are read at the same time share it.
-      await new Promise<void>((resolve) => clock.after(0, resolve))
+      await pause(clock, 0)
       try {
         return await log.rewrite?.()
       } catch (error) {
-        if (tries < rewritesMax) await new Promise<void>((resolve) => clock.after(limits.againMs, resolve))
+        if (tries < rewritesMax) await pause(clock, limits.againMs)
         else {
           logger.warn(
             { err: error },

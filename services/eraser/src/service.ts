@@ -27,7 +27,7 @@ export function eraser({ log, codec, prefix, partitions, logger, limits: given }
     name: "eraser",
     contract,
     decide: (view) => decide(view, limits),
-    concernedWith: (rest) => rest === "deleted" || (limits.retentionMs !== null && rest !== "running"),
+    concernedWith: (status) => status === "deleted" || (limits.retentionMs !== null && status !== "running"),
     perform: (work, performing) => erasure.perform(work, performing),
     ...(log.blobs === undefined ? {} : { chore: chore(log, topics, limits, logger) }),
     // Those of one partition share a reading only if they may wait for it together.

@@ -1,7 +1,7 @@
 import type { TopicNames } from "@reins/events"
 import type { Append, Log, LogRecord } from "@reins/log"
 import type { Logger } from "pino"
-import type { Clock } from "./clock.ts"
+import { type Clock, pause } from "./clock.ts"
 import { coordinatesOf, deadLetterOf } from "./dead-letters.ts"
 
 /** A dead letter is stamped after its record, but for how far brokers' clocks differ. */
@@ -75,7 +75,7 @@ export class Burial {
         if (!mayStand) this.#logger.warn({ err: error, record: id }, "Nobody can say whether a dead letter stands: it is looked for.")
         mayStand = true
       }
-      await new Promise<void>((resolve) => this.#clock.after(waitMs, resolve))
+      await pause(this.#clock, waitMs)
     }
   }
 

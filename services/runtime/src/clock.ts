@@ -17,6 +17,11 @@ export const systemClock: Clock = {
   },
 }
 
+/** Resolves after `ms`. */
+export function pause(clock: Clock, ms: number): Promise<void> {
+  return new Promise((resolve) => clock.after(ms, resolve))
+}
+
 /**
  * Log time (design rule 11): the newest timestamp read plus the monotonic time since, so that a wrong wall clock on this machine
  * moves no deadline.

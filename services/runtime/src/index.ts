@@ -1,4 +1,4 @@
-export { type Clock, LogTime, systemClock } from "./clock.ts"
+export { type Clock, LogTime, pause, systemClock } from "./clock.ts"
 export { type Config, ConfigError, environmentNames, isLoopback, readConfig } from "./config.ts"
 export { type DeadLetter, readDeadLetters, retryDeadLetter, type Settled, settleDeadLetter } from "./dead-letters.ts"
 export { answerHealth, type Health, type HealthOptions, serveHealth } from "./health.ts"

@@ -8,20 +8,16 @@ import {
   type Position,
   type Session,
   SessionsFold,
+  type Status,
   statusOf,
   thaw,
   type Utterance,
   type Verdict,
 } from "@reins/session"
-import type { PartitionSpill, Rest, Spilled } from "./spill.ts"
+import type { PartitionSpill, Spilled } from "./spill.ts"
 
 /** What a session takes in memory beside what was said in it, in bytes: measured, with an agent of two tools. */
 const bytesOfState = 4096
-
-/** Where a session rests, in one word. */
-export function restOf(session: Session): Rest {
-  return isStarted(session) ? statusOf(session) : session.phase
-}
 
 /**
  * The sessions of one partition: those that run, or were touched lately, in memory; the others spilled. One that was spilled comes back
@@ -63,22 +59,22 @@ export class KeptSessions {
 
   /** The session if it may wait for the result of a call that was sent: what runs is in memory (K2), and what is parked may be anywhere. */
   ifItMayWait(sessionId: string): Session | undefined {
-    return this.#fold.sessions.get(sessionId) ?? (this.#spill.restOf(sessionId) === "parked" ? this.#fold.get(sessionId) : undefined)
+    return this.#fold.sessions.get(sessionId) ?? (this.#spill.statusOf(sessionId) === "parked" ? this.#fold.get(sessionId) : undefined)
   }
 
-  /** Spilled sessions that rest so. */
-  spilled(wanted: (rest: Rest) => boolean): Iterable<string> {
-    return this.#spill.ids((rest) => wanted(rest))
+  /** Spilled sessions that stand so. */
+  spilled(wanted: (status: Status) => boolean): Iterable<string> {
+    return this.#spill.ids(wanted)
   }
 
-  /** How many sessions there are, by where they rest. */
-  counts(): ReadonlyMap<Rest, number> {
+  /** How many sessions there are, by where they stand. */
+  counts(): ReadonlyMap<Status, number> {
     const counts = new Map(this.#spill.counts)
-    const add = (rest: Rest, by: number): void => void counts.set(rest, (counts.get(rest) ?? 0) + by)
+    const add = (status: Status, by: number): void => void counts.set(status, (counts.get(status) ?? 0) + by)
     for (const [sessionId, session] of this.#fold.sessions) {
-      add(restOf(session), 1)
+      add(statusOf(session), 1)
       // In memory, and in the file as it was.
-      const before = this.#spill.restOf(sessionId)
+      const before = this.#spill.statusOf(sessionId)
       if (before !== undefined) add(before, -1)
     }
     return counts
@@ -106,18 +102,18 @@ export class KeptSessions {
   }
 
   /** The state as it stands, to be kept elsewhere. */
-  frozen(sessionId: string): { readonly rest: Rest; readonly text: string } {
+  frozen(sessionId: string): { readonly status: Status; readonly text: string } {
     const session = this.#fold.sessions.get(sessionId)
     const spilled = session === undefined || this.#unchanged.get(sessionId) === session ? this.#spill.get(sessionId) : undefined
-    if (spilled !== undefined) return { rest: spilled.rest, text: this.#textOf(spilled) }
+    if (spilled !== undefined) return { status: spilled.status, text: this.#textOf(spilled) }
     // Of some sessions the log has only what nobody can read.
-    if (session === undefined) return { rest: "absent", text: freeze({ session: absent, records: [] }) }
-    return { rest: restOf(session), text: freeze(this.#frozen(sessionId, session)) }
+    if (session === undefined) return { status: "absent", text: freeze({ session: absent, records: [] }) }
+    return { status: statusOf(session), text: freeze(this.#frozen(sessionId, session)) }
   }
 
   /** A state from a snapshot, by its value. */
-  restore(sessionId: string, rest: Rest, snapshot: Uint8Array): void {
-    this.#spill.put(sessionId, { rest, state: snapshot })
+  restore(sessionId: string, status: Status, snapshot: Uint8Array): void {
+    this.#spill.put(sessionId, { status, state: snapshot })
   }
 
   /** The session with its conversation whole again. Nothing else of it may have changed meanwhile but what was said since. */
@@ -159,9 +155,10 @@ export class KeptSessions {
     if (this.bytes <= bytes) return
     for (const [sessionId, session] of this.#fold.sessions) {
       if (this.bytes <= bytes) return
-      const rest = restOf(session)
-      if (rest === "running" || busy(sessionId)) continue
-      if (this.#unchanged.get(sessionId) !== session) this.#spill.put(sessionId, { rest, state: freeze(this.#frozen(sessionId, session)) })
+      const status = statusOf(session)
+      if (status === "running" || busy(sessionId)) continue
+      if (this.#unchanged.get(sessionId) !== session)
+        this.#spill.put(sessionId, { status, state: freeze(this.#frozen(sessionId, session)) })
       this.#fold.sessions.delete(sessionId)
       this.#records.delete(sessionId)
       this.#unchanged.delete(sessionId)

@@ -15,31 +15,23 @@ import { isStarted, type Session, type Verdict } from "@reins/session"
 import type { Logger } from "pino"
 import { Burial, type Ours } from "./burial.ts"
 import { Chores } from "./chores.ts"
-import { type Clock, LogTime, systemClock } from "./clock.ts"
+import { type Clock, LogTime, pause, systemClock } from "./clock.ts"
 import { Declarations, declare } from "./declarations.ts"
 import { type CommandDesk, hearCommands } from "./hear-commands.ts"
 import { Liveness } from "./liveness.ts"
 import type { Metrics } from "./metrics.ts"
-import { buriedTo, Offsets, reliedOn } from "./offsets.ts"
+import { buriedTo, Offsets } from "./offsets.ts"
 import { OwnedPartition, type Pending } from "./owned-partition.ts"
 import { Performers } from "./performers.ts"
 import { recallConversation } from "./recall.ts"
 import { type AnyService, callTag, type Draft, type Erasing, type Intent, type View } from "./service.ts"
 import { SessionView, type ViewSource } from "./session-view.ts"
-import { type Relied, type Restored, restsMsDefault, Snapshots } from "./snapshots.ts"
+import { restsMsDefault, Snapshots } from "./snapshots.ts"
 import { type Origin, Speaker } from "./speaker.ts"
 import { Spill } from "./spill.ts"
 import { Timers } from "./timers.ts"
-import {
-  decoded as decodedRecord,
-  halfRead,
-  isReadable,
-  type Rereading,
-  rereadSession,
-  sessionOfRecord,
-  type UnreadRecord,
-  unreadRecord,
-} from "./unread.ts"
+import { halfRead, sessionOfRecord, type UnreadRecord, unreadRecord } from "./unread.ts"
+import { UnreadWatch } from "./unread-watch.ts"
 
 export interface LoopOptions {
   readonly log: Log
@@ -144,10 +136,8 @@ export class Loop {
   readonly #desk: CommandDesk
   readonly #snapshots: Snapshots
   readonly #spill: Spill
+  readonly #unreadWatch: UnreadWatch
   readonly #chores: Chores
-  /** Partitions of which something is unread, and is looked for again. */
-  readonly #watching = new WeakSet<OwnedPartition>()
-  readonly #restoring = new WeakMap<OwnedPartition, Promise<Restored>>()
   #folds = 0
   #following: Following | undefined
   #declarationsFollowing: Following | undefined
@@ -176,7 +166,18 @@ export class Loop {
     }
     this.#spill = options.spill ?? new Spill()
     this.#chores = new Chores(options.services, this.#clock, logger)
-    this.#snapshots = new Snapshots({ log, codec, topics: this.#topics, logger, restsMs: options.snapshotRestsMs ?? restsMsDefault })
+    const common = { log, codec, logger, clock: this.#clock, topics: this.#topics }
+    this.#snapshots = new Snapshots({ ...common, restsMs: options.snapshotRestsMs ?? restsMsDefault })
+    this.#unreadWatch = new UnreadWatch({
+      ...common,
+      spill: this.#spill,
+      sessionBytes: options.sessionBytes ?? sessionBytesDefault,
+      againMs: options.unreadAgainMs ?? unreadAgainMsDefault,
+      current: (owned) => !this.#stopped && this.#isOurs(owned),
+      ready: (owned) => this.#isReady(owned),
+      reread: (owned, sessionId, below) => options.reread?.(owned.number, sessionId, below),
+      wake: (owned, sessionId) => this.#wake(owned.number, sessionId),
+    })
     this.#time = new LogTime(this.#clock)
     this.#liveness = new Liveness(options.log, this.#clock, options.group, options.instance)
     this.#timers = new Timers(
@@ -270,6 +271,11 @@ export class Loop {
     return [...this.#owned.keys()].sort((a, b) => a - b)
   }
 
+  /** Not once it was lost, also where the same partition has come back since. */
+  #isOurs(owned: OwnedPartition): boolean {
+    return this.#owned.get(owned.number) === owned
+  }
+
   get #writesSnapshots(): boolean {
     return this.#options.services.some((service) => service.contract.keepsSnapshots === true)
   }
@@ -312,14 +318,14 @@ export class Loop {
         (owned) => this.#isReady(owned) && this.#snapshots.writeAll(owned, (id) => this.#isBusy(owned, id)),
       )
       if (left.length === 0) return
-      await new Promise<void>((resolve) => this.#clock.after(5, resolve))
+      await pause(this.#clock, 5)
     }
   }
 
   async #untilQuiet(forMs: number): Promise<void> {
     const deadline = this.#clock.monotonic() + forMs
     while ([...this.#performers.values()].some((performers) => performers.running > 0) && this.#clock.monotonic() < deadline) {
-      await new Promise<void>((resolve) => this.#clock.after(5, resolve))
+      await pause(this.#clock, 5)
     }
   }
 
@@ -370,45 +376,13 @@ export class Loop {
 
   #from(topic: string, partition: number, committed: { offset: number; note: string } | null): number | Promise<number> {
     const owned = this.#owned.get(partition)
-    if (owned !== undefined && (topic === this.#topics.snapshots || topic === this.#topics.sessions))
-      return this.#fromSnapshots(owned, topic, committed)
     const buried = buriedTo(committed?.note)
     owned?.buriedTo.set(topic, Math.max(buried, topic === this.#topics.commands ? (committed?.offset ?? 0) : 0))
+    if (owned !== undefined && (topic === this.#topics.snapshots || topic === this.#topics.sessions))
+      return this.#snapshots.from(owned, topic, committed, () => !this.#stopped && this.#isOurs(owned))
     const from = committed?.offset ?? 0
     owned?.next.set(topic, from)
     return from
-  }
-
-  /** The session log is read from where its snapshots end, and both are known only once those are read. */
-  async #fromSnapshots(owned: OwnedPartition, topic: string, committed: { offset: number; note: string } | null): Promise<number> {
-    if (topic === this.#topics.sessions) {
-      owned.buriedTo.set(topic, buriedTo(committed?.note))
-      owned.committed.resolve(committed)
-    }
-    const { offset = 0, note } = (await owned.committed.promise) ?? {}
-    let restoring = this.#restoring.get(owned)
-    if (restoring === undefined) {
-      restoring = this.#restore(owned, offset, reliedOn(note))
-      this.#restoring.set(owned, restoring)
-    }
-    const restored = await restoring
-    const from = topic === this.#topics.sessions ? restored.sessions : restored.snapshots
-    owned.next.set(topic, from)
-    return from
-  }
-
-  /** Until the snapshots could be read: what the log does not tell now it tells later. */
-  async #restore(owned: OwnedPartition, committed: number, relied: Relied | null): Promise<Restored> {
-    const isCurrent = (): boolean => this.#owned.get(owned.number) === owned && !this.#stopped
-    for (;;) {
-      try {
-        return await this.#snapshots.restore(owned, committed, relied, isCurrent)
-      } catch (error) {
-        if (!isCurrent()) return { sessions: 0, snapshots: 0 }
-        this.#options.logger.warn({ err: error, partition: owned.number }, "The snapshots of a partition could not be read; trying again.")
-        await new Promise<void>((resolve) => this.#clock.after(readAgainMs, resolve))
-      }
-    }
   }
 
   #assigned(partition: number): void {
@@ -439,7 +413,7 @@ export class Loop {
         const unmet = this.#unmetSchema(record)
         if (unmet !== null) {
           return this.#learn(unmet).then(() => {
-            if (this.#owned.get(partition) === owned) return this.#records(topic, partition, records.slice(index))
+            if (this.#isOurs(owned)) return this.#records(topic, partition, records.slice(index))
           })
         }
         owned.next.set(topic, record.offset + 1)
@@ -462,7 +436,7 @@ export class Loop {
       const decoded = decodeRecord(this.#options.codec, backend === null ? "sessions" : "tools", record)
       if (!decoded.ok && "unknownSchema" in decoded) {
         return this.#learn(decoded.unknownSchema).then(() => {
-          if (this.#owned.get(partition) === owned) return this.#records(topic, partition, records.slice(index))
+          if (this.#isOurs(owned)) return this.#records(topic, partition, records.slice(index))
         })
       }
       if (decoded.ok)
@@ -502,7 +476,7 @@ export class Loop {
             "The schema registry cannot be asked for a schema that a record needs; asking again until it answers.",
           )
         if (this.#stopped) throw error
-        await new Promise<void>((resolve) => this.#clock.after(Math.min(5000, 100 * 2 ** attempt), resolve))
+        await pause(this.#clock, Math.min(5000, 100 * 2 ** attempt))
       }
     }
   }
@@ -532,7 +506,7 @@ export class Loop {
       this.#stopEffects(event)
       if (event.type === "session.deleted") owned.unread.set(event.sessionId, [])
       else if (event.type === "session.resumed" && owned.unread.has(event.sessionId) && owned.caughtUp.has(topic))
-        void this.#reread(owned, event.sessionId)
+        void this.#unreadWatch.reread(owned, event.sessionId)
     }
     const { metrics } = this.#options
     metrics.folded.inc(topic, verdict)
@@ -567,7 +541,7 @@ export class Loop {
     this.#options.metrics.deadLetters.inc({ service: "none", reason: unread.fault })
     this.#options.logger.error({ sessionId, ...unread }, "A record cannot be read whole; its session waits until its blob is back.")
     owned.dirty.add(sessionId)
-    this.#watchUnread(owned)
+    this.#unreadWatch.watch(owned)
     if (backend === null) {
       owned.unread.add(sessionId, unread)
       return
@@ -630,22 +604,23 @@ export class Loop {
       this.#options.metrics.replaySeconds.observe({ service: this.#options.group }, (this.#clock.monotonic() - since) / 1000)
     }
     for (const [sessionId] of owned.sessions.inMemory()) owned.dirty.add(sessionId)
-    for (const sessionId of owned.sessions.spilled((rest) => rest === "running")) owned.dirty.add(sessionId)
+    for (const sessionId of owned.sessions.spilled((status) => status === "running")) owned.dirty.add(sessionId)
     this.#sweep(owned, [
-      ...owned.sessions.spilled((rest) => this.#options.services.some((service) => service.concernedWith?.(rest) === true)),
+      ...owned.sessions.spilled((status) => this.#options.services.some((service) => service.concernedWith?.(status) === true)),
     ])
     for (const fold of owned.tools.values()) for (const sessionId of fold.openSessions()) owned.dirty.add(sessionId)
     this.#scheduleDecide(owned)
   }
 
   /** Decides on sessions that rest, a few at a time, beside everything else. */
-  #sweep(owned: OwnedPartition, sessionIds: readonly string[]): void {
-    for (const sessionId of sessionIds.slice(0, sweepMax)) owned.dirty.add(sessionId)
-    if (sessionIds.length <= sweepMax) return
+  #sweep(owned: OwnedPartition, sessionIds: readonly string[], from = 0): void {
+    const to = from + sweepMax
+    for (const sessionId of sessionIds.slice(from, to)) owned.dirty.add(sessionId)
+    if (to >= sessionIds.length) return
     this.#clock.after(1, () => {
-      if (this.#stopped || this.#owned.get(owned.number) !== owned) return
+      if (this.#stopped || !this.#isOurs(owned)) return
       this.#spillSome(owned)
-      this.#sweep(owned, sessionIds.slice(sweepMax))
+      this.#sweep(owned, sessionIds, to)
       this.#scheduleDecide(owned)
     })
   }
@@ -668,7 +643,7 @@ export class Loop {
   }
 
   #decide(owned: OwnedPartition): void {
-    if (this.#draining || this.#owned.get(owned.number) !== owned || !this.#isReady(owned)) return
+    if (this.#draining || !this.#isOurs(owned) || !this.#isReady(owned)) return
     if (this.#following?.alive() !== true) {
       // L4: asked again when membership is sure.
       this.#clock.after(100, () => this.#scheduleDecide(owned))
@@ -800,7 +775,7 @@ export class Loop {
   }
 
   #writeSnapshots(owned: OwnedPartition): void {
-    if (!this.#writesSnapshots || this.#draining || this.#owned.get(owned.number) !== owned || this.#following?.alive() !== true) return
+    if (!this.#writesSnapshots || this.#draining || !this.#isOurs(owned) || this.#following?.alive() !== true) return
     const isMore = this.#snapshots.write(owned, this.#time.now(), (sessionId) => this.#isBusy(owned, sessionId))
     if (isMore) this.#clock.after(snapshotPauseMs, () => this.#writeSnapshots(owned))
   }
@@ -828,90 +803,17 @@ export class Loop {
         sessions.get(sessionId),
         sessions.recordsOf(sessionId),
       )
-      if (this.#owned.get(owned.number) === owned) {
+      if (this.#isOurs(owned)) {
         if (typeof recalled === "function") sessions.recall(sessionId, recalled)
         else this.#park(owned, sessionId, service, "park/recall", recalled.code, recalled.message)
       }
     } catch (error) {
       logger.warn({ err: error, sessionId }, "A conversation could not be read back; it is tried again.")
-      await new Promise<void>((resolve) => this.#clock.after(readAgainMs, resolve))
+      await pause(this.#clock, readAgainMs)
     } finally {
       owned.recalling.delete(sessionId)
       this.#wake(owned.number, sessionId)
     }
-  }
-
-  /** Looks now and then whether what is unread can be read: nobody need resume a session that has ended. */
-  #watchUnread(owned: OwnedPartition): void {
-    if (this.#watching.has(owned)) return
-    this.#watching.add(owned)
-    this.#clock.after(this.#options.unreadAgainMs ?? unreadAgainMsDefault, () => {
-      this.#watching.delete(owned)
-      if (this.#stopped || this.#owned.get(owned.number) !== owned) return
-      void this.#lookForUnread(owned).then(() => {
-        if (owned.unread.size > 0) this.#watchUnread(owned)
-      })
-    })
-  }
-
-  async #lookForUnread(owned: OwnedPartition): Promise<void> {
-    // Before that no session is to be looked at: its state may still be on its way out of the snapshots.
-    if (!this.#isReady(owned)) return
-    for (const sessionId of owned.unread.sessions()) {
-      if (owned.sessions.get(sessionId).phase === "deleted") owned.unread.set(sessionId, [])
-      const [first] = owned.unread.of(sessionId)
-      // What cannot be asked now is asked again later.
-      const isBack = first !== undefined && (await isReadable(this.#options, owned.number, first).catch(() => false))
-      if (isBack && this.#owned.get(owned.number) === owned) await this.#reread(owned, sessionId)
-    }
-  }
-
-  /** Its blobs may be back: it is folded anew, until it stands as for whoever reads it first now. */
-  async #reread(owned: OwnedPartition, sessionId: string): Promise<void> {
-    if (owned.rereading.has(sessionId)) return
-    owned.rereading.add(sessionId)
-    const topic = this.#topics.sessions
-    const rereading: Rereading = {
-      topic,
-      partition: owned.number,
-      next: () => owned.next.get(topic) ?? 0,
-      current: () => this.#owned.get(owned.number) === owned && !this.#stopped,
-    }
-    for (let isRead = false; !isRead && rereading.current(); ) {
-      try {
-        const beside = await this.#rereadBeside(owned, sessionId, rereading.current)
-        const memory = { spill: this.#spill.partition(), bytes: this.#options.sessionBytes ?? sessionBytesDefault }
-        await rereadSession(this.#options, rereading, sessionId, memory, ({ session, records, unread }) => {
-          if (session.phase !== "absent") owned.sessions.replace(sessionId, session, records)
-          owned.unread.set(sessionId, session.phase === "deleted" ? [] : [...unread, ...beside])
-          this.#options.reread?.(owned.number, sessionId, rereading.next())
-        })
-        isRead = true
-      } catch (error) {
-        this.#options.logger.warn({ err: error, sessionId }, "A session could not be read again; it is tried again.")
-        await new Promise<void>((resolve) => this.#clock.after(readAgainMs, resolve))
-      }
-    }
-    owned.rereading.delete(sessionId)
-    this.#wake(owned.number, sessionId)
-  }
-
-  /** What of a session was unread on the topics of backends; what still is. */
-  async #rereadBeside(owned: OwnedPartition, sessionId: string, current: () => boolean): Promise<readonly UnreadRecord[]> {
-    const { log, codec } = this.#options
-    const unread: UnreadRecord[] = []
-    for (const { topic, offset, call } of owned.unread.of(sessionId)) {
-      if (call === undefined) continue
-      for await (const records of log.replay(topic, owned.number, offset, offset + 1)) {
-        for (const record of records) {
-          const read = await decodedRecord(codec, "tools", record)
-          const still = unreadRecord(record)
-          if (still !== null) unread.push({ ...still, call })
-          else if (read.ok && current()) owned.toolsFold(call.backend).mend(read.said as unknown as ToolEvent)
-        }
-      }
-    }
-    return unread
   }
 
   // --- saying
@@ -954,7 +856,7 @@ export class Loop {
       const placed = await this.#speaker.send(owned.number, draft, event, certainty)
       pending.offset = placed.offset
       this.#time.read(placed.timestamp)
-      if (this.#owned.get(owned.number) !== owned) return
+      if (!this.#isOurs(owned)) return
       if (owned.next.get(topic) === placed.offset) {
         this.#fold(owned, topic, draft.on === "sessions" ? null : draft.backend, event, placed.offset, placed.timestamp)
         this.#scheduleDecide(owned)
@@ -1022,7 +924,7 @@ export class Loop {
     return {
       partition: owned.number,
       tombstone: async (record) => {
-        if (this.#stopped || this.#owned.get(owned.number) !== owned) throw new AppendWithdrawnError("The partition was lost.")
+        if (this.#stopped || !this.#isOurs(owned)) throw new AppendWithdrawnError("The partition was lost.")
         const placed = await this.#speaker.erase(sessionId, record)
         this.#time.read(placed.timestamp)
         owned.places.tombstoned(sessionId, record.offset, placed.offset)
@@ -1030,7 +932,7 @@ export class Loop {
         if (owned.next.get(sessions) === placed.offset) owned.next.set(sessions, placed.offset + 1)
       },
       replaceSnapshot: async () => {
-        if (this.#stopped || this.#owned.get(owned.number) !== owned) throw new AppendWithdrawnError("The partition was lost.")
+        if (this.#stopped || !this.#isOurs(owned)) throw new AppendWithdrawnError("The partition was lost.")
         await this.#snapshots.replace(owned, sessionId)
       },
       erased: (below) => {
@@ -1093,7 +995,7 @@ export class Loop {
       this.#writeSnapshots(owned)
       commits.push(...this.#offsets.due(owned))
       this.#spillSome(owned)
-      for (const [rest, count] of owned.sessions.counts()) if (rest in counts) counts[rest as keyof typeof counts] += count
+      for (const [status, count] of owned.sessions.counts()) if (status in counts) counts[status as keyof typeof counts] += count
     }
     for (const [status, count] of Object.entries(counts)) this.#options.metrics.sessions.set({ status }, count)
     if (commits.length > 0) await this.#following.commit(commits)

@@ -13,6 +13,7 @@ import {
 } from "@reins/session"
 import { KeptSessions } from "./kept-sessions.ts"
 import { Places } from "./places.ts"
+import type { Restored } from "./snapshots.ts"
 import type { PartitionSpill } from "./spill.ts"
 import { Unread, type UnreadRecord } from "./unread.ts"
 
@@ -23,6 +24,12 @@ export interface Pending {
   readonly event: SessionEvent | ToolEvent
   /** Known once the log has acknowledged it. */
   offset: number | undefined
+}
+
+/** What a group last committed of a topic. */
+export interface Committed {
+  readonly offset: number
+  readonly note: string
 }
 
 const none: readonly Pending[] = []
@@ -43,11 +50,20 @@ export class OwnedPartition {
   readonly dirty: Set<string> = new Set()
   readonly places: Places = new Places()
   /** What the group last committed of `sessions`, once it is known. */
-  readonly committed: PromiseWithResolvers<{ readonly offset: number; readonly note: string } | null> = Promise.withResolvers()
+  readonly committed: PromiseWithResolvers<Committed | null> = Promise.withResolvers()
+  /** From where it is read on, once that was asked for the first time. */
+  restored: Promise<Restored> | undefined
+  /**
+   * By session, the offset that is to be covered by a snapshot that was written and is not read back yet, or was refused by the log. Forgotten
+   * only when it is read: else a reader that lags would have everything written again and again.
+   */
+  readonly snapshotsUnderWay: Map<string, number> = new Map()
   /** Sessions whose conversation is being read back. */
   readonly recalling: Set<string> = new Set()
   /** Records whose blobs are missing. */
   readonly unread: Unread = new Unread()
+  /** They are looked for now and then. */
+  unreadWatched = false
   /** Sessions that are being read again, now that their blobs may be back. */
   readonly rereading: Set<string> = new Set()
   /** Commands that wait until the partition is caught up. */

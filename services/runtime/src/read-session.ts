@@ -1,6 +1,6 @@
 import { type SessionEvent, type ToolEvent, topicNames } from "@reins/events"
 import { type Log, type LogRecord, partitionOf } from "@reins/log"
-import { type Codec, type Decoded, decodeRecord, type Said } from "@reins/log/codec"
+import { type Codec, type Decoded, decodeLearning, type Said } from "@reins/log/codec"
 import { type Session, SessionsFold, ToolsFold, type Verdict } from "@reins/session"
 
 /** One record of a session as it stands in the log, with what the fold makes of it. */
@@ -92,11 +92,7 @@ export class SessionReader {
     const ours = record.headers["session"] === this.sessionId || key?.startsWith(`${this.sessionId}/`) === true
     // On a backend's topic other sessions do not matter; on the session log their commands do.
     if (backend !== null && !ours && record.headers["session"] !== undefined) return null
-    let decoded = decodeRecord(this.#codec, backend === null ? "sessions" : "tools", record)
-    if (!decoded.ok && "unknownSchema" in decoded) {
-      await this.#codec.learn(decoded.unknownSchema)
-      decoded = decodeRecord(this.#codec, backend === null ? "sessions" : "tools", record)
-    }
+    const decoded = await decodeLearning(this.#codec, backend === null ? "sessions" : "tools", record)
     const place = { topic, partition, offset, timestamp, key }
     if (!decoded.ok)
       return ours
@@ -152,11 +148,7 @@ export async function readSessions(log: Log, codec: Codec, prefix: string): Prom
     for await (const records of log.replay(names.sessions, partition, 0)) {
       for (const record of records) {
         if (record.value === null) continue
-        let decoded = decodeRecord(codec, "sessions", record)
-        if (!decoded.ok && "unknownSchema" in decoded) {
-          await codec.learn(decoded.unknownSchema)
-          decoded = decodeRecord(codec, "sessions", record)
-        }
+        const decoded = await decodeLearning(codec, "sessions", record)
         if (decoded.ok) fold.apply(decoded.said as unknown as SessionEvent, record)
       }
     }

@@ -1,8 +1,8 @@
 import type { SessionEvent } from "@reins/events"
 import type { BlobFault, Log, LogRecord } from "@reins/log"
-import type { Codec } from "@reins/log/codec"
+import { type Codec, decodeLearning } from "@reins/log/codec"
 import { absent, evolve, forgottenPart, isStarted, recalled, type Session, type Utterance } from "@reins/session"
-import { decoded, unreadRecord } from "./unread.ts"
+import { unreadRecord } from "./unread.ts"
 
 /** Records that stand no further apart than this are read in one go. */
 const gapMax = 500
@@ -53,7 +53,7 @@ export async function recallConversation(
 
 async function read(codec: Codec, record: LogRecord): Promise<{ readonly event: SessionEvent } | Unrecalled> {
   if (record.value === null) return gone
-  const read = await decoded(codec, "sessions", record)
+  const read = await decodeLearning(codec, "sessions", record)
   if (read.ok) return { event: read.said as unknown as SessionEvent }
   const unread = unreadRecord(record)
   return unread === null ? gone : { code: unread.fault, message: unread.message }

@@ -1,8 +1,7 @@
 import type { Envelope, ModelPreviewed, SessionEvent, ToolDeclared, ToolEvent } from "@reins/events"
 import type { LogRecord } from "@reins/log"
-import type { Session, ToolCall } from "@reins/session"
+import type { Session, Status, ToolCall } from "@reins/session"
 import type { Clock } from "./clock.ts"
-import type { Rest } from "./spill.ts"
 
 /** What a service reads and says, as data: the catalogue, the ACLs and the tests derive from it. */
 export interface Contract {
@@ -150,8 +149,8 @@ export interface Service<Work = never> {
   giveUp?(view: View): readonly Draft[]
   /** Judges one command; `view` shows the session that it is for. */
   hear?(record: LogRecord, view: (sessionId: string) => View): Hearing
-  /** Whether it may have something to do, unasked, about a session that rests so. Sessions that run are always decided on. */
-  concernedWith?(rest: Rest): boolean
+  /** Whether it may have something to do, unasked, about a session that stands so. Sessions that run are always decided on. */
+  concernedWith?(status: Status): boolean
   /** Tools that this service serves; published to `tool-declarations` before it follows. */
   readonly declares?: readonly ToolDeclared[]
   /** What is to be done now and then and concerns no session: by whoever owns the first partition, so by one process of a group at a time. */

@@ -2,11 +2,12 @@ import { crc32 } from "node:zlib"
 import type { SessionSnapshot, TopicNames } from "@reins/events"
 import { AppendRejectedError, erasesHeader, type Log, type LogRecord } from "@reins/log"
 import type { Codec } from "@reins/log/codec"
-import { foldVersion } from "@reins/session"
+import { foldVersion, type Status } from "@reins/session"
 import type { Logger } from "pino"
-import type { OwnedPartition } from "./owned-partition.ts"
+import { type Clock, pause } from "./clock.ts"
+import { reliedOn } from "./offsets.ts"
+import type { Committed, OwnedPartition } from "./owned-partition.ts"
 import type { Place, SnapshotRead } from "./places.ts"
-import type { Rest } from "./spill.ts"
 
 /** How long a session rests before it is written: a conversation goes on sooner. */
 export const restsMsDefault = 3000
@@ -16,6 +17,7 @@ const uncoveredMax = 1000
 const underWayMax = 500
 /** A state above this does not fit into a record with room to spare. Such a session is read from its beginning. */
 const textMax = 700_000
+const readAgainMs = 500
 
 /** What a commit of `sessions` says of the snapshots that it relies on. */
 export interface Relied {
@@ -32,7 +34,7 @@ export interface Restored {
 }
 
 interface Frozen {
-  readonly rest: Rest
+  readonly status: Status
   /** As `freeze` writes it. */
   readonly text: string
 }
@@ -42,6 +44,7 @@ export interface SnapshotsOptions {
   readonly codec: Codec
   readonly topics: TopicNames
   readonly logger: Logger
+  readonly clock: Clock
   /** Log time for which a session rests before it is written. */
   readonly restsMs: number
 }
@@ -55,14 +58,34 @@ export interface SnapshotsOptions {
  */
 export class Snapshots {
   readonly #options: SnapshotsOptions
-  /**
-   * By session, the offset that is to be covered by what was written and is not read back yet, or was refused by the log. Forgotten only when
-   * it is read: else a reader that lags would have everything written again and again.
-   */
-  readonly #writing = new WeakMap<OwnedPartition, Map<string, number>>()
 
   constructor(options: SnapshotsOptions) {
     this.#options = options
+  }
+
+  /** From where to read `sessions` or `snapshots`: both are known only once the snapshots are read. */
+  async from(owned: OwnedPartition, topic: string, committed: Committed | null, current: () => boolean): Promise<number> {
+    const { topics } = this.#options
+    if (topic === topics.sessions) owned.committed.resolve(committed)
+    const { offset = 0, note } = (await owned.committed.promise) ?? {}
+    owned.restored ??= this.#restoreSurely(owned, offset, reliedOn(note), current)
+    const restored = await owned.restored
+    const from = topic === topics.sessions ? restored.sessions : restored.snapshots
+    owned.next.set(topic, from)
+    return from
+  }
+
+  /** Until the snapshots could be read: what the log does not tell now it tells later. */
+  async #restoreSurely(owned: OwnedPartition, committed: number, relied: Relied | null, current: () => boolean): Promise<Restored> {
+    for (;;) {
+      try {
+        return await this.restore(owned, committed, relied, current)
+      } catch (error) {
+        if (!current()) return { sessions: 0, snapshots: 0 }
+        this.#options.logger.warn({ err: error, partition: owned.number }, "The snapshots of a partition could not be read; trying again.")
+        await pause(this.#options.clock, readAgainMs)
+      }
+    }
   }
 
   /**
@@ -89,9 +112,9 @@ export class Snapshots {
           continue
         }
         const isBetter = read.offset >= (before?.best?.offset ?? 0) && read.offset < (bounds?.end ?? 0)
-        const rest = isBetter ? usableRest(record) : null
-        if (rest !== null) owned.sessions.restore(key, rest, record.value as Uint8Array)
-        found.set(key, { newest: read, best: rest === null ? (before?.best ?? null) : read })
+        const status = isBetter ? usableStatus(record) : null
+        if (status !== null) owned.sessions.restore(key, status, record.value as Uint8Array)
+        found.set(key, { newest: read, best: status === null ? (before?.best ?? null) : read })
       }
     }
     // S3
@@ -118,7 +141,7 @@ export class Snapshots {
   /** A snapshot as it is followed. */
   read(owned: OwnedPartition, record: LogRecord): void {
     if (record.key === null) return
-    this.#writing.get(owned)?.delete(record.key)
+    owned.snapshotsUnderWay.delete(record.key)
     owned.places.readSnapshot(record.key, headOf(record) ?? nothing(record))
   }
 
@@ -128,21 +151,17 @@ export class Snapshots {
    */
   write(owned: OwnedPartition, now: number, busy: (sessionId: string) => boolean): boolean {
     const { topics, restsMs } = this.#options
-    let writing = this.#writing.get(owned)
-    if (writing === undefined) {
-      writing = new Map()
-      this.#writing.set(owned, writing)
-    }
+    const underWay = owned.snapshotsUnderWay
     const folded = (owned.next.get(topics.sessions) ?? 0) - 1
     for (const { sessionId, place } of owned.places.toSnapshot()) {
-      if (writing.size >= underWayMax) return true
+      if (underWay.size >= underWayMax) return true
       const isFar = place.uncovered >= uncoveredMax
-      if ((!isFar && now - place.touchedAt < restsMs) || busy(sessionId) || writing.get(sessionId) === place.newest) continue
+      if ((!isFar && now - place.touchedAt < restsMs) || busy(sessionId) || underWay.get(sessionId) === place.newest) continue
       const frozen = owned.sessions.frozen(sessionId)
-      if ((frozen.rest === "running" && !isFar) || frozen.text.length > textMax) continue
-      writing.set(sessionId, place.newest)
+      if ((frozen.status === "running" && !isFar) || frozen.text.length > textMax) continue
+      underWay.set(sessionId, place.newest)
       void this.#append(owned, sessionId, frozen, folded, place).then((mayBeTriedAgain) => {
-        if (mayBeTriedAgain) writing?.delete(sessionId)
+        if (mayBeTriedAgain) underWay.delete(sessionId)
       })
     }
     return false
@@ -150,7 +169,7 @@ export class Snapshots {
 
   /** Writes what rests however short, for a process that ends. True while something of it is not read back yet. */
   writeAll(owned: OwnedPartition, busy: (sessionId: string) => boolean): boolean {
-    return this.write(owned, Number.POSITIVE_INFINITY, busy) || (this.#writing.get(owned)?.size ?? 0) > 0
+    return this.write(owned, Number.POSITIVE_INFINITY, busy) || owned.snapshotsUnderWay.size > 0
   }
 
   /** Writes a session at once, where an older snapshot of it stands: so that this is gone too. Rejects where the log does not take it. */
@@ -178,7 +197,7 @@ export class Snapshots {
   async #write(
     owned: OwnedPartition,
     sessionId: string,
-    { rest, text }: Frozen,
+    { status, text }: Frozen,
     offset: number,
     { first, newestCopy, erasedTo, snapshotAt }: Readonly<Place>,
   ): Promise<void> {
@@ -191,14 +210,14 @@ export class Snapshots {
       first,
       newest: newestCopy,
       erasedTo,
-      status: rest,
+      status,
       state: text,
     }
     const headers: Record<string, string> = {
       type: snapshot.type,
       session: sessionId,
       fold: foldVersion,
-      status: rest,
+      status,
       offset: String(offset),
       first: String(first),
       newest: String(newestCopy),
@@ -218,13 +237,13 @@ export class Snapshots {
   }
 }
 
-/** Where the session of a snapshot rests; null where its state cannot be used: it is of another version (S2), or its bytes are not what was written. */
-function usableRest({ value, headers }: LogRecord): Rest | null {
+/** Where the session of a snapshot stands; null where its state cannot be used: it is of another version (S2), or its bytes are not what was written. */
+function usableStatus({ value, headers }: LogRecord): Status | null {
   if (value === null || headers["fold"] !== foldVersion || headers["crc"] !== String(crc32(value))) return null
-  return rests.find((rest) => rest === headers["status"]) ?? null
+  return statuses.find((status) => status === headers["status"]) ?? null
 }
 
-const rests: readonly Rest[] = ["absent", "running", "idle", "ended", "parked", "deleted"]
+const statuses: readonly Status[] = ["absent", "running", "idle", "ended", "parked", "deleted"]
 
 /** What a snapshot covers, from its headers; null where it says nothing that makes sense. */
 function headOf({ offset: at, value, headers }: LogRecord): SnapshotRead | null {

@@ -1,11 +1,9 @@
 import { DatabaseSync, type StatementSync } from "node:sqlite"
-
-/** Where a session rests, in one word: what its snapshot and its spilled state are looked for by. */
-export type Rest = "absent" | "running" | "idle" | "ended" | "parked" | "deleted"
+import type { Status } from "@reins/session"
 
 /** One session outside of memory. */
 export interface Spilled {
-  readonly rest: Rest
+  readonly status: Status
   /** As `freeze` writes it, or the value of a snapshot that holds that: most are never looked at again. */
   readonly state: string | Uint8Array
 }
@@ -53,7 +51,7 @@ export class Spill {
 }
 
 interface Row {
-  readonly rest: Rest
+  readonly status: Status
   readonly id: number
 }
 
@@ -61,7 +59,7 @@ interface Row {
 export class PartitionSpill {
   readonly #open: () => Opened
   readonly #rows = new Map<string, Row>()
-  readonly #counts = new Map<Rest, number>()
+  readonly #counts = new Map<Status, number>()
 
   constructor(open: () => Opened) {
     this.#open = open
@@ -71,30 +69,30 @@ export class PartitionSpill {
     return this.#rows.size
   }
 
-  restOf(sessionId: string): Rest | undefined {
-    return this.#rows.get(sessionId)?.rest
+  statusOf(sessionId: string): Status | undefined {
+    return this.#rows.get(sessionId)?.status
   }
 
-  get counts(): ReadonlyMap<Rest, number> {
+  get counts(): ReadonlyMap<Status, number> {
     return this.#counts
   }
 
-  /** Sessions that rest so. */
-  *ids(wanted: (rest: Rest) => boolean): Iterable<string> {
-    for (const [sessionId, { rest }] of this.#rows) if (wanted(rest)) yield sessionId
+  /** Sessions that stand so. */
+  *ids(wanted: (status: Status) => boolean): Iterable<string> {
+    for (const [sessionId, { status }] of this.#rows) if (wanted(status)) yield sessionId
   }
 
-  put(sessionId: string, { rest, state }: Spilled): void {
+  put(sessionId: string, { status, state }: Spilled): void {
     const { put } = this.#open()
     this.delete(sessionId)
-    this.#rows.set(sessionId, { rest, id: Number(put.run(state).lastInsertRowid) })
-    this.#count(rest, 1)
+    this.#rows.set(sessionId, { status, id: Number(put.run(state).lastInsertRowid) })
+    this.#count(status, 1)
   }
 
   get(sessionId: string): Spilled | undefined {
     const row = this.#rows.get(sessionId)
     if (row === undefined) return undefined
-    return { rest: row.rest, state: (this.#open().get.get(row.id) as { readonly state: string | Uint8Array }).state }
+    return { status: row.status, state: (this.#open().get.get(row.id) as { readonly state: string | Uint8Array }).state }
   }
 
   delete(sessionId: string): void {
@@ -102,7 +100,7 @@ export class PartitionSpill {
     if (row === undefined) return
     this.#open().delete.run(row.id)
     this.#rows.delete(sessionId)
-    this.#count(row.rest, -1)
+    this.#count(row.status, -1)
   }
 
   /** The partition is not ours any more. */
@@ -110,7 +108,7 @@ export class PartitionSpill {
     for (const sessionId of this.#rows.keys()) this.delete(sessionId)
   }
 
-  #count(rest: Rest, by: number): void {
-    this.#counts.set(rest, (this.#counts.get(rest) ?? 0) + by)
+  #count(status: Status, by: number): void {
+    this.#counts.set(status, (this.#counts.get(status) ?? 0) + by)
   }
 }

@@ -1,6 +1,6 @@
 import type { SessionEvent, ToolEvent } from "@reins/events"
 import { asideOf, type BlobFault, type Log, type LogRecord } from "@reins/log"
-import { type Codec, type Decoded, decodeBare, decodeRecord } from "@reins/log/codec"
+import { type Codec, decodeBare, decodeLearning } from "@reins/log/codec"
 import type { Session } from "@reins/session"
 import { KeptSessions } from "./kept-sessions.ts"
 import type { PartitionSpill } from "./spill.ts"
@@ -70,13 +70,6 @@ export function halfRead(codec: Codec, record: LogRecord): ToolEvent | null {
   return event.type === "tool-call.finished" ? { ...event, content: null } : event
 }
 
-export async function decoded(codec: Codec, family: "sessions" | "tools", record: LogRecord): Promise<Decoded> {
-  const first = decodeRecord(codec, family, record)
-  if (first.ok || !("unknownSchema" in first)) return first
-  await codec.learn(first.unknownSchema)
-  return decodeRecord(codec, family, record)
-}
-
 export interface Rereading {
   readonly topic: string
   readonly partition: number
@@ -101,7 +94,7 @@ export async function rereadPartition(
     for await (const records of log.replay(topic, partition, at, to)) {
       for (const record of records) {
         if (record.value === null) continue
-        const read = await decoded(codec, "sessions", record)
+        const read = await decodeLearning(codec, "sessions", record)
         if (!current()) return
         each(record, read.ok ? (read.said as unknown as SessionEvent) : null)
       }
@@ -119,7 +112,7 @@ export async function isReadable(
 ): Promise<boolean> {
   for await (const records of log.replay(topic, partition, offset, offset + 1))
     for (const record of records)
-      if (record.value !== null && !(await decoded(codec, call === undefined ? "sessions" : "tools", record)).ok) return false
+      if (record.value !== null && !(await decodeLearning(codec, call === undefined ? "sessions" : "tools", record)).ok) return false
   return true
 }
 

@@ -7,6 +7,7 @@ import { MemoryBroker, type MemoryLog } from "@reins/log/memory"
 import { foldVersion, stateDigest } from "@reins/session"
 import { Story, text } from "@reins/session/testing"
 import { pino } from "pino"
+import { systemClock } from "../src/clock.ts"
 import { OwnedPartition } from "../src/owned-partition.ts"
 import { type Relied, Snapshots } from "../src/snapshots.ts"
 import { Spill } from "../src/spill.ts"
@@ -48,7 +49,7 @@ async function stage(): Promise<Stage> {
       value: codec.encode("sessions", event),
       headers: { session: event.sessionId },
     })
-  const snapshots = new Snapshots({ log, codec, topics, logger: pino({ level: "silent" }), restsMs: 0 })
+  const snapshots = new Snapshots({ log, codec, topics, logger: pino({ level: "silent" }), clock: systemClock, restsMs: 0 })
   const fresh = (): OwnedPartition => new OwnedPartition(0, new Spill().partition(), (value) => snapshots.stateIn(value))
   const records = async (topic: string): Promise<LogRecord[]> => {
     const found: LogRecord[] = []
@@ -153,6 +154,7 @@ describe("writing snapshots", () => {
       codec: await Codec.open(world.broker.registry),
       topics,
       logger: pino({ level: "silent" }),
+      clock: systemClock,
       restsMs: 3000,
     })
     const owned = world.owned()

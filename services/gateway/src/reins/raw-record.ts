@@ -1,6 +1,6 @@
 import { type Family, isDeeperThan, type TopicNames } from "@reins/events"
 import { blobsHeader, type Log, type LogRecord } from "@reins/log"
-import { type Codec, type Decoded, decodeRecord } from "@reins/log/codec"
+import { type Codec, decodeLearning } from "@reins/log/codec"
 import type { RawRecord } from "@reins/session"
 import { notFound } from "../http/errors.ts"
 import type { Projection } from "../projection/projection.ts"
@@ -84,11 +84,7 @@ async function decode(codec: Codec, family: Family, { headers: { [blobsHeader]: 
   if (bytes === null)
     return { encoding: "none", schema_id: null, value: null, problem: "A tombstone: what stood under this key is erased." }
   if (bytes[0] !== 0) return { encoding: "json", schema_id: null, ...json(bytes) }
-  let decoded: Decoded = decodeRecord(codec, family, record)
-  if (!decoded.ok && "unknownSchema" in decoded) {
-    await codec.learn(decoded.unknownSchema)
-    decoded = decodeRecord(codec, family, record)
-  }
+  const decoded = await decodeLearning(codec, family, record)
   const schemaId = bytes.length >= 5 ? Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).readInt32BE(1) : null
   if (decoded.ok) return { encoding: "avro", schema_id: schemaId, value: decoded.said, problem: null }
   return {

@@ -206,7 +206,18 @@ export function decodeRecord(codec: Codec, family: Family, record: LogRecord): D
   return decoded.ok ? whole(decoded, record, aside.texts) : decoded
 }
 
-/** The same for who makes do with what stands in the log itself: where a blob is named, a placeholder. */
+/**
+ * The same for who can wait: a schema that is new to this process is asked for first. Throws `LogUnavailableError` when the registry cannot
+ * be asked.
+ */
+export async function decodeLearning(codec: Codec, family: Family, record: LogRecord): Promise<Decoded> {
+  const decoded = decodeRecord(codec, family, record)
+  if (decoded.ok || !("unknownSchema" in decoded)) return decoded
+  await codec.learn(decoded.unknownSchema)
+  return decodeRecord(codec, family, record)
+}
+
+/** `decodeRecord` for who makes do with what stands in the log itself: where a blob is named, a placeholder. */
 export function decodeBare(codec: Codec, family: Family, record: LogRecord): Decoded {
   return decodeValue(codec, family, record, nothingAside)
 }
