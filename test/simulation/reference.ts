@@ -579,8 +579,9 @@ export interface RefToolCall {
   cancelled: boolean
   ahead: Set<number>
   deadlineAt: number
-  /** Offset of the accepted dispatch of the latest attempt. */
+  /** Offset and eventId of the accepted dispatch of the latest attempt. */
   dispatchedAt: number
+  dispatch: string
 }
 
 const once = new Set(["queryable", "unsafe"])
@@ -605,6 +606,7 @@ export class RefTools {
         ahead: new Set(),
         deadlineAt: fact.deadlineAt,
         dispatchedAt: offset,
+        dispatch: "",
       }
       this.calls.set(id, made)
       return made
@@ -623,6 +625,7 @@ export class RefTools {
           cancelled: one.ahead.has(fact.attempt),
           open: !one.ahead.has(fact.attempt),
           dispatchedAt: offset,
+          dispatch: fact.eventId,
         })
         return "accepted"
       }
@@ -642,6 +645,7 @@ export class RefTools {
       case "tool-call.claimed":
         if (call === undefined || call.attempt === 0 || fact.attempt !== call.attempt || call.cancelled || call.finished)
           return "superseded"
+        if (fact.replaces === null && fact.causedBy !== null && fact.causedBy !== call.dispatch) return "superseded"
         if (fact.replaces === null ? call.claim !== null || timestamp > call.deadlineAt : fact.replaces !== call.claim) return "superseded"
         call.claim = fact.eventId
         return "accepted"

@@ -59,7 +59,7 @@ export interface ToolStep {
  * The fold of one call on `tools.<backend>`: pure, in offset order, the first that fits wins.
  *
  * T1 A higher attempt replaces a lower one; which attempts are allowed is for `sessions` to say.
- * T2 The first claim of an attempt wins; a takeover names the open claim.
+ * T2 The first claim of an attempt wins; a takeover names the open claim. A claim that names its dispatch (causedBy) stands and falls with it.
  * T3 A dispatch or first claim that the log received after the deadline counts for nothing.
  * T4 A cancel before any claim means that the attempt never runs, also when it comes before its dispatch.
  * T5 For classes with a claim only the result of the open claim counts. A worker that does not claim may answer a `keyed` call that nobody
@@ -82,7 +82,7 @@ export function evolveToolCall(call: ToolCall | undefined, event: ToolEvent, at:
         return { call, verdict: "superseded" }
       const fits =
         event.replaces === null
-          ? call.claim === null && at.timestamp <= call.deadlineAt
+          ? call.claim === null && at.timestamp <= call.deadlineAt && (event.causedBy === null || event.causedBy === call.dispatch.eventId)
           : call.claim !== null && call.claim.claim === event.replaces
       if (!fits) return { call, verdict: "superseded" }
       return { call: { ...call, claim: { claim: event.eventId, group: event.group, instance: event.instance } }, verdict: "accepted" }

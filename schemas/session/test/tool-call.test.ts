@@ -74,6 +74,16 @@ describe("a call on its backend's topic", () => {
     assert.equal(new Topic().claim(1, "a"), "superseded")
   })
 
+  it("T2 a claim on a dispatch that was lost falls with it (causedBy); one that names none stands on whatever stands", () => {
+    const topic = new Topic()
+    topic.dispatch(1, { eventId: "sent-again" })
+    assert.equal(topic.claim(2, "chained", { causedBy: "lost" }), "superseded")
+    assert.equal(topic.claim(3, "anew", { causedBy: "sent-again" }), "accepted")
+    const plain = new Topic()
+    plain.dispatch(1, { eventId: "sent-again" })
+    assert.equal(plain.claim(2, "plain", { causedBy: null }), "accepted")
+  })
+
   it("T3 a dispatch or a first claim that the log received after the deadline counts for nothing (logDl)", () => {
     const late = new Topic()
     assert.deepEqual([late.dispatch(deadlineAt + 1), late.claim(deadlineAt + 2, "w")], ["superseded", "superseded"])

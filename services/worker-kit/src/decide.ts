@@ -65,7 +65,7 @@ function onCall(view: View, backend: string, call: ToolCall | undefined, ahead: 
 
 /** The claim of an attempt: the first, or a takeover that names the one it replaces. */
 export function claim(view: Pick<View, "group" | "instance">, backend: string, call: ToolCall, replaces: string | null): Intent<Run> {
-  return say(backend, `claim/${call.toolUseId}/${call.attempt}/${replaces ?? "first"}`, claimed(view, call, replaces))
+  return say(backend, `claim/${call.toolUseId}/${call.attempt}/${replaces ?? call.dispatch?.eventId}`, claimed(view, call, replaces))
 }
 
 export function claimed(view: Pick<View, "group" | "instance">, call: ToolCall, replaces: string | null): ToolDraft {

@@ -36,7 +36,7 @@ test("the other classes are claimed first, once", () => {
     assert.deepEqual([claim.group, claim.instance, claim.replaces, claim.attempt, claim.causedBy], [group, me, null, 1, dispatch.eventId])
     const [intent] = given(dispatch).decide(me)
     assert.ok(intent?.do === "append")
-    assert.equal(intent.key, "claim/toolu_1/1/first")
+    assert.equal(intent.key, `claim/toolu_1/1/${dispatch.eventId}`)
   }
 })
 
