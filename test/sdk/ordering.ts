@@ -1,11 +1,12 @@
 // The ordering rules of a session's events, checked on what a client was told: pure, and of the wire alone. Section 2 of the wire spec.
 //
 // O1  `session.usage` stands directly before each `session.status_idle`, and the thread's idle, with the same stop reason, before that.
-// O2  Nothing follows `session.status_idle` until something new: an event of the client, an update, an end (which first answers what it closes).
+// O2  Nothing follows `session.status_idle` until something new: an event of the client, an update, an error, an end (which first answers what
+//     it closes).
 // O3  The model and the tools it asks for are heard of only while the session runs, and it is said once that it does.
 // O4  A model request is one span: its end names its start; what the model said stands between the two.
 // O5  A call is asked for once and answered at most once, after it was asked for. A turn that ended has answered all that it was asked,
-//     except for custom calls that an interrupt gave up.
+//     except for custom calls that an interrupt gave up. Where it stopped for want of help (retries_exhausted), open calls go on with it.
 // O6  `requires_action` names exactly the open calls that wait for the client.
 // O7  Every id occurs once, except that a waiting message is said again when it is taken. Times do not run backwards.
 // O8  After `session.status_terminated` comes nothing but an update or the deletion; after `session.deleted` nothing at all.
@@ -111,7 +112,7 @@ class Ordering {
     if (this.#isSaidResult(type)) this.#woken = true
     if (this.#status === "idle" && !this.#woken && !mayFollowIdle(type) && !this.#isEnding(events))
       this.#wrong("O2", `${type} follows session.status_idle`)
-    if (clientEvents.test(type)) this.#woken = true
+    if (clientEvents.test(type) || type === "session.error") this.#woken = true
     if (type === "user.interrupt") this.#interrupted = true
     if (type === "user.message") this.#interrupted = false
 
@@ -212,7 +213,7 @@ class Ordering {
       const again = this.#options.asksAgain === true ? given.filter((id) => this.#calls.has(id) && !waiting.includes(id)) : []
       if (this.#options.fromTheMiddle !== true && JSON.stringify([...given].sort()) !== JSON.stringify([...waiting, ...again].sort()))
         this.#wrong("O6", `it requires action on ${JSON.stringify(given)}, and ${JSON.stringify(waiting)} wait`)
-    } else {
+    } else if (reason?.type !== "retries_exhausted") {
       const left = [...this.#calls].filter(([, { type }]) => !(type === "agent.custom_tool_use" && this.#interrupted))
       for (const [id, { type }] of left) this.#wrong("O5", `the turn ended (${reason?.type ?? "?"}) and ${type} ${id} has no result`)
       this.#calls.clear()
@@ -225,7 +226,7 @@ class Ordering {
 function mayFollowIdle(type: string): boolean {
   return (
     clientEvents.test(type) ||
-    ["session.status_running", "session.thread_status_running", "session.updated", "session.deleted"].includes(type) ||
+    ["session.status_running", "session.thread_status_running", "session.updated", "session.error", "session.deleted"].includes(type) ||
     ["session.status_terminated", "session.thread_status_terminated"].includes(type)
   )
 }

@@ -217,6 +217,7 @@ function judge(session: RefSession, fact: Fact, timestamp: number): Verdict {
       if (!running) {
         session.phase = session.before
         session.breach = false
+        session.waiting = "no"
       }
       return "accepted"
     case "session.parked":
@@ -224,6 +225,8 @@ function judge(session: RefSession, fact: Fact, timestamp: number): Verdict {
       if (fact.causedBy !== null && !(session.phase === "asking" && session.breach && session.request?.claim === fact.causedBy)) return no
       if (session.heard.has(`parked/${fact.eventId}`)) return "duplicate"
       session.heard.add(`parked/${fact.eventId}`)
+      // Whatever comes of an open request comes too late.
+      if (session.phase === "asking" && session.request !== null && !isAnswered(session)) session.request.failed = true
       session.before = session.phase
       session.phase = "parked"
       return "accepted"

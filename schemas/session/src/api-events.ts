@@ -7,7 +7,7 @@ import {
   type SessionEventOf,
   type Tool,
 } from "@reins/events"
-import type { Call, Known, Session, Step } from "./session.ts"
+import { type Call, type Known, parkedKind, type Session, type Step } from "./session.ts"
 import { isStarted } from "./summary.ts"
 
 /**
@@ -39,7 +39,9 @@ export function apiStatus(session: Session): ApiStatus | null {
     case "idle":
       return session.wake ? "running" : "idle"
     case "awaiting-model":
-      return session.request.state.is === "failed" && session.request.state.retryable ? "rescheduling" : "running"
+      return session.request.state.is === "failed" && session.request.state.retryable && session.request.state.kind !== parkedKind
+        ? "rescheduling"
+        : "running"
     case "awaiting-tools":
       return session.waiting === undefined ? "running" : "idle"
     case "settling":
@@ -154,6 +156,7 @@ class Telling {
         this.#idled(event.reason as IdleReason, event.message)
         break
       case "session.parked":
+        this.#cutOff()
         this.#error("unknown_error", event.message, "exhausted")
         this.#idle({ type: "retries_exhausted" }, null)
         break
@@ -217,7 +220,7 @@ class Telling {
 
   /** Ends the span of a model request that is open, without a result. */
   #cutOff(): void {
-    const before = this.#before.phase === "parked" ? this.#before.before : this.#before
+    const before = this.#before
     if (before.phase !== "awaiting-model" || before.request.state.is !== "open") return
     this.#spanEnd(before.request.claim, true, null)
   }

@@ -1,4 +1,4 @@
-import { type Agent, canonicalJson } from "@reins/events"
+import { type Agent, canonicalJson, isDeeperThan } from "@reins/events"
 import { say, type Utterance, utterances } from "./conversation.ts"
 
 /**
@@ -81,10 +81,14 @@ function transcriptOf(conversation: Utterance | null, budget: number): string {
   return [first, ...missing, ...kept].join("\n")
 }
 
-/** What is no JSON (anyone may write into a log) is shown as it is. */
+/** Nothing of use nests deeper. */
+const depthMax = 128
+
+/** What is no JSON (anyone may write into a log) is shown as it is, and what nests without end is not shown. */
 function blocksIn(text: string): readonly unknown[] {
   try {
-    return JSON.parse(`[${text}]`) as unknown[]
+    const blocks = JSON.parse(`[${text}]`) as unknown[]
+    return blocks.map((block) => (isDeeperThan(block, depthMax) ? { type: "text", text: "[nests too deep to be shown]" } : block))
   } catch {
     return [{ type: "text", text }]
   }

@@ -15,24 +15,25 @@ import { hear, heard, noCommands } from "./command-ids.ts"
 import { summaryIn } from "./compaction.ts"
 import { digestOf, say, type Utterance } from "./conversation.ts"
 import { sha256Hex } from "./digest.ts"
-import type {
-  Absent,
-  AwaitingModel,
-  AwaitingTools,
-  Call,
-  Compaction,
-  Deleted,
-  Ended,
-  Idle,
-  Known,
-  ModelAttempt,
-  Parked,
-  Position,
-  Profile,
-  Queued,
-  Running,
-  Session,
-  Step,
+import {
+  type Absent,
+  type AwaitingModel,
+  type AwaitingTools,
+  type Call,
+  type Compaction,
+  type Deleted,
+  type Ended,
+  type Idle,
+  type Known,
+  type ModelAttempt,
+  type Parked,
+  type Position,
+  type Profile,
+  parkedKind,
+  type Queued,
+  type Running,
+  type Session,
+  type Step,
 } from "./session.ts"
 
 /**
@@ -194,7 +195,11 @@ function fromParked(session: Parked, event: SessionEvent, at: Position): Step {
       // An agent that nobody can use is not mended by going on: such a session can only be ended.
       if (breachOfStart(session.agent, null) !== null) return accept({ ...stamped(session, at), commands })
       const { phase: _, code: __, message: ___, before, ...known } = session
-      return accept({ ...before, ...stamped(known, at), breach: null, commands })
+      const resumed = { ...before, ...stamped(known, at), breach: null, commands }
+      if (resumed.phase !== "awaiting-tools") return accept(resumed)
+      // Who looked was told that it had stopped: what it waits for is told anew.
+      const { waiting: ____, ...running } = resumed
+      return accept(running)
     }
     case "session.ended":
       return accept(ended(session, event.commandId, at))
@@ -454,7 +459,20 @@ function parked(session: Running, event: SessionEventOf<"session.parked">, at: P
   const id = `parked/${event.eventId}`
   if (heard(session.commands, id)) return { session, verdict: "duplicate" }
   const known = { ...knownOf(session), commands: hear(session.commands, id), changedAt: at.timestamp }
-  return accept({ ...known, phase: "parked", code: event.code, message: event.message, before: session })
+  return accept({ ...known, phase: "parked", code: event.code, message: event.message, before: leftOff(session, at) })
+}
+
+/** What a session goes on from once it is resumed: an open request is over, since an answer that comes while it is parked is late. */
+function leftOff(session: Running, at: Position): Running {
+  if (session.phase !== "awaiting-model" || session.request.state.is !== "open") return session
+  const state = {
+    is: "failed",
+    kind: parkedKind,
+    message: "The session was parked before the model had answered.",
+    retryable: true,
+    notBefore: at.timestamp,
+  } as const
+  return { ...session, request: { ...session.request, state } }
 }
 
 /** The conversation that a request stands on: the results of the latest calls, then `takes` queued messages. */

@@ -66,6 +66,9 @@ export interface ModelAttempt {
     | { readonly is: "failed"; readonly kind: string; readonly message: string; readonly retryable: boolean; readonly notBefore: number }
 }
 
+/** The kind of failure of a request that was open when its session was parked. */
+export const parkedKind = "parked"
+
 /** What a session is called and where it comes from: for people and the API, nothing that a decision stands on. */
 export interface Profile {
   readonly title: string | null

@@ -4,6 +4,7 @@ import type { SessionEvent } from "@reins/events"
 import { agent, fact, Story, type Told, text, tool, toolUse } from "@reins/session/testing"
 import fc from "fast-check"
 import { type ApiEvent, apiEvents, apiStatus, type Session, SessionsFold, sha256Hex } from "../src/index.ts"
+import { hold } from "./answers.ts"
 import { hostileLog, plausibleLog } from "./arbitrary-log.ts"
 
 const iso = (ms: number): string => new Date(ms).toISOString()
@@ -133,10 +134,39 @@ describe("the events of the API", () => {
 
   it("show a parked session as idle with an error, and as running once it is resumed", () => {
     const story = new Story().started().requested().parked()
-    assert.deepEqual(typesOf(story).slice(-4), ["session.error", ...idle])
+    assert.deepEqual(typesOf(story).slice(-5), ["span.model_request_end", "session.error", ...idle])
     assert.equal(apiStatus(story.session), "idle")
     story.resumed()
     assert.deepEqual(typesOf(story).slice(-2), running)
+    assert.equal(apiStatus(story.session), "running")
+    story.requested()
+    assert.deepEqual(typesOf(story).slice(-3), [...running, "span.model_request_start"], "the model is asked anew")
+  })
+
+  it("end the span of a parked request once, whatever becomes of the session", () => {
+    for (const end of [(s: Story) => s.interrupted().resumed().idled("interrupted"), (s: Story) => s.ended()]) {
+      const story = new Story().started().requested().parked()
+      end(story)
+      assert.equal(typesOf(story).filter((type) => type === "span.model_request_end").length, 1)
+    }
+  })
+
+  it("tell again what a session waits for once it is resumed", () => {
+    const asked = agent([tool("ask", { backend: "client" })])
+    const story = new Story()
+      .started(asked)
+      .requested()
+      .responded([toolUse("a", "ask")])
+    story
+      .tell(hold(story, "a", "client"))
+      .idled("requires_action")
+      .parked()
+      .resumed()
+      .idled("requires_action")
+    assert.deepEqual(typesOf(story).slice(-5), [...running, ...idle])
+    const { events } = shown(story.records, story.sessionId)
+    const call = events.find(({ type }) => type === "agent.custom_tool_use")
+    assert.deepEqual(events.at(-1)?.["stop_reason"], { type: "requires_action", event_ids: [call?.id] })
   })
 
   it("count tokens over all turns, cache writes as those of five minutes", () => {

@@ -238,6 +238,15 @@ describe("its request", () => {
     assert.ok((said as string).isWellFormed())
   })
 
+  it("as a transcript does not follow what nests without end", () => {
+    const endless = `${"[".repeat(20_000)}${"]".repeat(20_000)}`
+    const content = `[{"type":"text","text":"Count."},{"type":"tool_use","id":"a","name":"add","input":${endless}}]`
+    const story = spoken().message("", { content }).requested()
+    story.modelFailed({ kind: "request_too_large", retryable: false }).requested({ compacts: 8000 })
+    assert.equal(story.verdict, "accepted")
+    assert.match(texts(bodyOf(story)).join(), /user: Count\.[^]*nests too deep to be shown/)
+  })
+
   it("leaves out parameters that would make the answer no text", () => {
     const given = { ...agent(tools), params: '{"output_config":{"format":{"type":"json_schema"}},"stop_sequences":["x"],"temperature":0}' }
     const story = new Story()

@@ -428,8 +428,11 @@ describe("a session that waits for someone", () => {
     assert.ok(isWaiting(story.session))
     story.parked()
     assert.equal(status(story), "parked")
+    // Whoever looked has been told since that the session had stopped.
     story.resumed()
-    assert.ok(isWaiting(story.session))
+    assert.deepEqual([isWaiting(story.session), status(story)], [false, "running"])
+    story.idled("requires_action")
+    assert.deepEqual([story.verdict, isWaiting(story.session)], ["accepted", true])
   })
 
   it("waits again once what is left is all held; a late copy of what said so first says nothing", () => {

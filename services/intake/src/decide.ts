@@ -1,4 +1,4 @@
-import { type CommandOf, canonicalJson, contentGiven, isDeeperThan } from "@reins/events"
+import { type Command, type CommandOf, canonicalJson, contentGiven, isDeeperThan } from "@reins/events"
 import { type LogRecord, partitionOf } from "@reins/log"
 import type { Codec } from "@reins/log/codec"
 import type { Hearing, SessionDraft, View } from "@reins/runtime"
@@ -54,7 +54,7 @@ type Judged = Refusal | WithoutCommand<SessionDraft>
 
 function judge({ command, sessionId }: ReadCommand, view: View, contentMax: number): Judged {
   const { session } = view
-  const refusal = refusalOf(session, sessionId, command)
+  const refusal = refusalWhileUnread(view, sessionId, command.type) ?? refusalOf(session, sessionId, command)
   if (refusal !== null) return refusal
   switch (command.type) {
     case "session.start":
@@ -102,6 +102,19 @@ function judge({ command, sessionId }: ReadCommand, view: View, contentMax: numb
       return { type: "session.resumed" }
     default:
       return command satisfies never
+  }
+}
+
+/** What can be asked of a session whatever it does. */
+const askedOfAny: ReadonlySet<Command["type"]> = new Set(["message.send", "session.interrupt", "session.end"])
+
+/** Of a session that is not known whole nobody can say what it does. It is about to be parked; from then on it is known to rest. */
+function refusalWhileUnread({ session, unread }: View, sessionId: string, asked: Command["type"]): Refusal | null {
+  if (!unread || session.phase === "parked" || session.phase === "ended" || session.phase === "deleted") return null
+  if (askedOfAny.has(asked) && session.phase !== "absent") return null
+  return {
+    code: "session_unread",
+    message: `Something of the session ${sessionId} cannot be read, as its blob is missing or damaged (reins sessions show ${sessionId}). Put the blob back, or interrupt the session, then ask again.`,
   }
 }
 

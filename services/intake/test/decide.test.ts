@@ -1020,6 +1020,30 @@ describe("what is no command", () => {
   })
 })
 
+describe("a command to a session of which something cannot be read", () => {
+  it("is refused where it depends on what the session does, until it is parked", () => {
+    const to = (fields: object, story: Story): string => {
+      const value = text({ sessionId, ...fields })
+      const event = answered(hear(record({ value }), () => viewOf(story, { unread: true }), { codec, partitions }))
+      return event.type === "command.rejected" ? event.code : event.type
+    }
+    // What it looks like here is idle; it may run.
+    for (const story of [() => new Story(sessionId).started(agent(), { input: null }), running]) {
+      for (const type of ["session.archive", "session.delete", "session.update", "session.resume"])
+        assert.equal(to({ type }, story()), "session_unread", type)
+      assert.equal(to({ type: "result.give", toolUseId: "a" }, story()), "session_unread")
+      assert.equal(to({ type: "message.send", content: "Hello" }, story()), "message.received")
+      assert.equal(to({ type: "session.interrupt" }, story()), "interrupt.received")
+      assert.equal(to({ type: "session.end" }, story()), "session.ended")
+    }
+    // Its start is among what cannot be read.
+    for (const fields of [start(), { type: "message.send", content: "Hello" }])
+      assert.equal(to(fields, new Story(sessionId)), "session_unread")
+    assert.equal(to({ type: "session.delete" }, running().parked()), "session.deleted")
+    assert.equal(to({ type: "session.resume" }, running().parked()), "session.resumed")
+  })
+})
+
 function nested(depth: number): unknown {
   let value: unknown = 1
   for (let n = 0; n < depth; n++) value = [value]

@@ -207,8 +207,11 @@ describe("a turn whose calls are held", () => {
           told(story)
           quiet(invoker({ now: story.now + 86_400_000 })(story))
           // Nothing that leaves the calls as they are makes it say so again.
-          story.rejected().parked().resumed()
+          story.rejected()
           quiet(invoker()(story))
+          // Except where it was said since that the session had stopped.
+          story.parked().resumed()
+          says({ type: "session.idled", reason: "requires_action" })(invoker()(story))
         })
   })
 

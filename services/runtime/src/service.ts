@@ -66,6 +66,8 @@ export interface View {
   readonly session: Session
   /** The session as read back: effects stand on it (design rule 3). */
   readonly settled: Session
+  /** Whether something of it on `sessions` cannot be read here, since its blob is missing: the state is not what the log says then. */
+  readonly unread: boolean
   /** One past the newest record of `sessions` folded. */
   readonly sessionsNext: number
   /** The offset from which records of this session may stand that have no tombstone, its `session.deleted` aside; null where there are none. */

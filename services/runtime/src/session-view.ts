@@ -21,6 +21,7 @@ export class SessionView implements View {
   readonly instance: string
   readonly session: Session
   readonly settled: Session
+  readonly unread: boolean
   readonly sessionsNext: number
   readonly standing: number | null
   readonly #owned: OwnedPartition
@@ -34,6 +35,7 @@ export class SessionView implements View {
     this.instance = source.instance
     this.session = owned.ahead(sessionId, source.topics.sessions, now)
     this.settled = owned.sessions.get(sessionId)
+    this.unread = owned.unread.of(sessionId).some(({ call }) => call === undefined)
     this.sessionsNext = owned.next.get(source.topics.sessions) ?? 0
     this.standing = owned.places.erasableFrom(sessionId)
     this.#owned = owned

@@ -14,6 +14,8 @@ export interface Sight {
   readonly sessionsNext?: number
   /** Where records begin that a deletion has to erase. */
   readonly standing?: number
+  /** Whether something of the session cannot be read. */
+  readonly unread?: boolean
   /** Instances that have left their group. */
   readonly gone?: readonly string[]
   readonly declared?: readonly ToolDeclared[]
@@ -31,6 +33,7 @@ export function viewOf(story: Story, sight: Sight = {}): View {
     instance: sight.instance ?? story.instance,
     session,
     settled: sight.settled ?? session,
+    unread: sight.unread ?? false,
     sessionsNext: sight.sessionsNext ?? story.records.length,
     standing: sight.standing ?? null,
     toolCall: (backend, toolUseId) => story.tools.get(backend)?.get(sessionId, toolUseId),

@@ -102,6 +102,7 @@ export class Topic {
       session: absent,
       settled: absent,
       sessionsNext: 0,
+      unread: false,
       standing: null,
       toolCall: (_, toolUseId) => this.fold.get(sessionId, toolUseId),
       openToolCalls: () => this.#openCalls(on, now),

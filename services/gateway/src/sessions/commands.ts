@@ -97,6 +97,7 @@ const statuses: Readonly<Record<string, readonly [number, ErrorType]>> = {
   session_exists: [409, "invalid_request_error"],
   session_not_idle: [409, "invalid_request_error"],
   session_parked: [409, "invalid_request_error"],
+  session_unread: [409, "invalid_request_error"],
   content_too_large: [413, "request_too_large"],
   agent_too_large: [413, "request_too_large"],
   refused_by_log: [413, "request_too_large"],
