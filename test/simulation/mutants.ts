@@ -835,6 +835,17 @@ export const mutants: readonly Mutant[] = [
     ],
   },
   {
+    name: "tombstone-before-deletion",
+    wrong: "What has lain for long enough is erased before its session.deleted stands (rule 17).",
+    patches: [
+      {
+        folder: "services/eraser/src",
+        find: 'work: { do: "delete", sessionId, commandId, unchangedSince: settled.changedAt }',
+        replace: 'work: { do: "erase", sessionId, from: 0 }',
+      },
+    ],
+  },
+  {
     name: "neighbours-erased",
     wrong: "What stands between the records of a deleted session is erased with it (rule 17).",
     patches: [
