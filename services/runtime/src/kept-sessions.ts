@@ -14,10 +14,15 @@ import {
   type Utterance,
   type Verdict,
 } from "@reins/session"
+import { SharedAgents } from "./shared-agents.ts"
 import type { PartitionSpill, Spilled } from "./spill.ts"
 
-/** What a session takes in memory beside what was said in it, in bytes: measured, with an agent of two tools. */
-const bytesOfState = 4096
+/** What a session at rest takes in memory beside its agent and what was said in it, in bytes: 1,900 to 2,000 were measured. */
+const bytesOfState = 2048
+const bytesOfOffset = 8
+
+/** What the sessions of one fold may take in memory, in bytes, before those that rest are spilled. */
+export const sessionBytesDefault: number = 32 * 1024 * 1024
 
 /**
  * The sessions of one partition: those that run, or were touched lately, in memory; the others spilled. One that was spilled comes back
@@ -34,7 +39,8 @@ export class KeptSessions {
   /** Sessions in memory whose spilled state is still theirs. */
   readonly #unchanged = new Map<string, Session>()
   readonly #stateIn: (snapshot: Uint8Array) => string
-  #saidBytes = 0
+  readonly #agents = new SharedAgents()
+  #contentBytes = 0
 
   /** `stateIn` reads the state out of the value of a snapshot. */
   constructor(spill: PartitionSpill, stateIn: (snapshot: Uint8Array) => string) {
@@ -83,15 +89,19 @@ export class KeptSessions {
   apply(event: SessionEvent, at: Position): Verdict {
     const { sessionId } = event
     const before = this.#fold.get(sessionId)
-    const verdict = this.#fold.apply(event, at)
+    const said = event.type === "session.started" ? { ...event, agent: this.#agents.shared(event.agent) } : event
+    const verdict = this.#fold.apply(said, at)
     if (verdict !== "accepted") return verdict
     const after = this.#fold.get(sessionId)
-    this.#saidBytes += saidBytes(after) - saidBytes(before)
-    if (after.phase === "deleted") this.#records.set(sessionId, [])
+    this.#weigh(before, after)
+    if (after.phase === "deleted") this.#keepRecords(sessionId, [])
     else {
       const records = this.#records.get(sessionId)
-      if (records === undefined) this.#records.set(sessionId, [at.offset])
-      else records.push(at.offset)
+      if (records === undefined) this.#keepRecords(sessionId, [at.offset])
+      else {
+        records.push(at.offset)
+        this.#contentBytes += bytesOfOffset
+      }
     }
     return verdict
   }
@@ -123,16 +133,16 @@ export class KeptSessions {
     const whole = { ...session, conversation: recalled(session.conversation) }
     this.#fold.sessions.set(sessionId, whole)
     if (this.#unchanged.get(sessionId) === session) this.#unchanged.set(sessionId, whole)
-    this.#saidBytes += saidBytes(whole) - saidBytes(session)
+    this.#weigh(session, whole)
   }
 
   /** The session as it follows from these records, whatever was made of them before. */
   replace(sessionId: string, session: Session, records: readonly number[]): void {
     const before = this.#fold.get(sessionId)
     this.#fold.sessions.set(sessionId, session)
-    this.#records.set(sessionId, [...records])
+    this.#keepRecords(sessionId, [...records])
     this.#unchanged.delete(sessionId)
-    this.#saidBytes += saidBytes(session) - saidBytes(before)
+    this.#weigh(before, session)
   }
 
   /** Forgets what was said in a session, for who never has to send it: the digest stands for it. */
@@ -142,12 +152,12 @@ export class KeptSessions {
     const lighter = { ...session, conversation: forgotten(session.conversation) }
     this.#fold.sessions.set(sessionId, lighter)
     if (this.#unchanged.get(sessionId) === session) this.#unchanged.set(sessionId, lighter)
-    this.#saidBytes += saidBytes(lighter) - saidBytes(session)
+    this.#weigh(session, lighter)
   }
 
   /** About how much memory the sessions in memory take. */
   get bytes(): number {
-    return this.#saidBytes + this.#fold.sessions.size * bytesOfState
+    return this.#contentBytes + this.#agents.bytes + this.#fold.sessions.size * bytesOfState
   }
 
   /** Spills what rests, the longest in memory first, until no more than so many bytes are taken. `busy`: it is needed here now. */
@@ -160,9 +170,9 @@ export class KeptSessions {
       if (this.#unchanged.get(sessionId) !== session)
         this.#spill.put(sessionId, { status, state: freeze(this.#frozen(sessionId, session)) })
       this.#fold.sessions.delete(sessionId)
-      this.#records.delete(sessionId)
+      this.#keepRecords(sessionId, undefined)
       this.#unchanged.delete(sessionId)
-      this.#saidBytes -= saidBytes(session)
+      this.#weigh(session, absent)
     }
   }
 
@@ -181,18 +191,41 @@ export class KeptSessions {
   #thawed(sessionId: string): Session | undefined {
     const spilled = this.#spill.get(sessionId)
     if (spilled === undefined) return undefined
-    const { session, records } = thaw(this.#textOf(spilled))
-    this.#records.set(sessionId, [...records])
+    const thawed = thaw(this.#textOf(spilled))
+    const session = isStarted(thawed.session) ? { ...thawed.session, agent: this.#agents.shared(thawed.session.agent) } : thawed.session
+    this.#keepRecords(sessionId, [...thawed.records])
     this.#unchanged.set(sessionId, session)
+    this.#weigh(absent, session)
     return session
+  }
+
+  #keepRecords(sessionId: string, records: number[] | undefined): void {
+    this.#contentBytes += ((records?.length ?? 0) - this.recordsOf(sessionId).length) * bytesOfOffset
+    if (records === undefined) this.#records.delete(sessionId)
+    else this.#records.set(sessionId, records)
+  }
+
+  #weigh(before: Session, after: Session): void {
+    this.#contentBytes += contentBytes(after) - contentBytes(before)
+    const had = isStarted(before) ? before.agent : undefined
+    const has = isStarted(after) ? after.agent : undefined
+    if (had === has) return
+    if (has !== undefined) this.#agents.use(has)
+    if (had !== undefined) this.#agents.release(had)
   }
 }
 
-/** What is held in memory of what was said, a character a byte. */
-function saidBytes(session: Session): number {
-  if (!isStarted(session) || session.conversation === null) return 0
-  const { conversation } = session
-  if (conversation.whole) return conversation.size
+/** What is held in memory of what was said, asked and answered, a character a byte. */
+function contentBytes(session: Session): number {
+  if (!isStarted(session)) return 0
+  let bytes = saidBytes(session.conversation)
+  for (const { content } of session.queued) bytes += content.length
+  for (const { input, state } of session.calls) bytes += input.length + (state.is === "done" ? state.content.length : 0)
+  return bytes
+}
+
+function saidBytes(conversation: Utterance | null): number {
+  if (conversation === null || conversation.whole) return conversation?.size ?? 0
   let at = conversation
   while (at.before !== null) at = at.before
   return conversation.size - at.size

@@ -18,6 +18,7 @@ import { Chores } from "./chores.ts"
 import { type Clock, LogTime, pause, systemClock } from "./clock.ts"
 import { Declarations, declare } from "./declarations.ts"
 import { type CommandDesk, hearCommands } from "./hear-commands.ts"
+import { sessionBytesDefault } from "./kept-sessions.ts"
 import { Liveness } from "./liveness.ts"
 import type { Metrics } from "./metrics.ts"
 import { buriedTo, Offsets } from "./offsets.ts"
@@ -92,7 +93,6 @@ const stopsSession: ReadonlySet<string> = new Set([
   "session.deleted",
   "session.parked",
 ])
-const sessionBytesDefault = 64 * 1024 * 1024
 /** Sessions folded or decided on between two looks at the memory that they take. */
 const spillEvery = 1000
 /** How long a process that ends waits for its last snapshots to be read back. */
@@ -138,7 +138,6 @@ export class Loop {
   readonly #spill: Spill
   readonly #unreadWatch: UnreadWatch
   readonly #chores: Chores
-  #folds = 0
   #following: Following | undefined
   #declarationsFollowing: Following | undefined
   #deciding: Set<OwnedPartition> = new Set()
@@ -501,7 +500,7 @@ export class Loop {
     if (backend !== null && this.#options.log.remove !== undefined) owned.places.readBeside(event.sessionId)
     // Before that, what runs is decided on once the partition is ready, and what rests need not be touched.
     if (owned.caughtUp.has(topic)) owned.dirty.add(event.sessionId)
-    else if (++this.#folds % spillEvery === 0) this.#spillSome(owned)
+    else if (++owned.folds % spillEvery === 0) this.#spillSome(owned)
     if (verdict === "accepted") {
       this.#stopEffects(event)
       if (event.type === "session.deleted") owned.unread.set(event.sessionId, [])
@@ -658,7 +657,7 @@ export class Loop {
     for (const sessionId of owned.dirty) {
       owned.dirty.delete(sessionId)
       this.#decideSession(owned, sessionId)
-      if (++this.#folds % spillEvery === 0) this.#spillSome(owned)
+      if (++owned.folds % spillEvery === 0) this.#spillSome(owned)
     }
   }
 

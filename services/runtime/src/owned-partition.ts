@@ -40,6 +40,8 @@ export class OwnedPartition {
   readonly sessions: KeptSessions
   /** By backend. */
   readonly tools: Map<string, ToolsFold> = new Map()
+  /** Sessions folded or decided on so far: now and then it is looked at how much memory they take. */
+  folds = 0
   /** The next offset to fold, by topic. */
   readonly next: Map<string, number> = new Map()
   /** Topics whose end at assignment has been reached. */

@@ -83,6 +83,39 @@ describe("sessions that do not all fit into memory", () => {
   })
 })
 
+describe("the agents of sessions in memory", () => {
+  const large = agent([tool("add", { description: "Adds. ".repeat(20_000) })])
+
+  it("are kept once and counted once, whoever brings them, and not beyond the last session that has them", () => {
+    const kept = new KeptSessions(new Spill().partition(), none)
+    const first = new Story("sesn_0")
+    // Each from a record of its own.
+    for (let n = 0; n < 30; n++) first.beside(`sesn_${n}`).started(JSON.parse(JSON.stringify(large)), { input: null })
+    for (const { event, at } of first.records) kept.apply(event, at)
+    assert.ok(kept.bytes > 100_000 && kept.bytes < 300_000, String(kept.bytes))
+    kept.spillDownTo(0, never)
+    assert.equal(kept.bytes, 0)
+    const agents = new Set<unknown>()
+    for (const { event } of first.records) {
+      const session = kept.get(event.sessionId)
+      assert.ok(isStarted(session))
+      agents.add(session.agent)
+    }
+    assert.equal(agents.size, 1)
+    assert.ok(kept.bytes > 100_000 && kept.bytes < 300_000, String(kept.bytes))
+  })
+
+  it("count for what they are where every session has its own", () => {
+    const kept = new KeptSessions(new Spill().partition(), none)
+    const first = new Story("sesn_0")
+    for (let n = 0; n < 30; n++) first.beside(`sesn_${n}`).started({ ...large, name: `agent-${n}` }, { input: null })
+    for (const { event, at } of first.records) kept.apply(event, at)
+    assert.ok(kept.bytes > 3_000_000, String(kept.bytes))
+    kept.spillDownTo(1_000_000, never)
+    assert.ok(kept.bytes <= 1_000_000 && kept.bytes > 0, String(kept.bytes))
+  })
+})
+
 describe("a conversation that is not in memory", () => {
   const topic = topicNames("t").sessions
 

@@ -8,6 +8,7 @@ import {
   type Rereading,
   rereadPartition,
   Spill,
+  sessionBytesDefault,
   sessionOfRecord,
   type UnreadRecord,
   unreadRecord,
@@ -373,7 +374,7 @@ export class Projection {
   }
 
   #spillSome(): void {
-    for (const fold of this.#folds.values()) fold.spillDownTo(sessionBytes / this.#folds.size, () => false)
+    for (const fold of this.#folds.values()) fold.spillDownTo(sessionBytesDefault / this.#folds.size, () => false)
   }
 
   #tellAnswer(sessionId: string, commandId: string, answer: Answer): void {
@@ -455,9 +456,6 @@ function isActive(session: Session): boolean {
   const status = apiStatus(session)
   return status === "running" || status === "rescheduling"
 }
-
-/** What sessions may take in memory, in bytes: those that rest stand in a file beside the read model. */
-const sessionBytes = 64 * 1024 * 1024
 
 /** The read model is made from the records. */
 function noSnapshots(): never {

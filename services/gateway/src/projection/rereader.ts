@@ -1,11 +1,10 @@
 import type { SessionEvent } from "@reins/events"
 import type { LogRecord } from "@reins/log"
-import { type KeptSessions, sessionOfRecord, type UnreadRecord, unreadRecord } from "@reins/runtime"
+import { type KeptSessions, sessionBytesDefault, sessionOfRecord, type UnreadRecord, unreadRecord } from "@reins/runtime"
 import { type ApiEvent, apiEvents, isStarted, type Session } from "@reins/session"
 import type { Answer, Place } from "./store.ts"
 
-/** What other sessions may take in memory meanwhile, and how many records there are between two looks at that. */
-const sessionBytes = 16 * 1024 * 1024
+/** Records between two looks at how much memory the other sessions take meanwhile. */
 const spillEvery = 1000
 
 /** What one session is shown as, from the beginning of its partition. Others are folded with it: whether a command was answered is known per partition. */
@@ -35,7 +34,7 @@ export class Rereader {
     if (verdict !== "accepted") return
     const after = this.fold.get(sessionId)
     this.fold.forget(sessionId)
-    if (offset % spillEvery === 0) this.fold.spillDownTo(sessionBytes, (other) => other === this.#sessionId)
+    if (offset % spillEvery === 0) this.fold.spillDownTo(sessionBytesDefault, (other) => other === this.#sessionId)
     if (sessionId !== this.#sessionId) return
     if ("commandId" in event) this.answers.push([event.commandId, timestamp, answerOf(event)])
     if (!isStarted(after) && after.phase !== "deleted") return
