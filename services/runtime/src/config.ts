@@ -65,7 +65,15 @@ const secrets = new Set([
   "ANTHROPIC_AUTH_TOKEN",
 ])
 /** Read by tests and scripts only. */
-const foreign = new Set(["REINS_REQUIRE_KAFKA", "REINS_TEST_KAFKA", "REINS_TEST_REGISTRY", "REINS_NODE", "REINS_MODEL_LATENCY_MS"])
+const foreign = new Set([
+  "REINS_REQUIRE_KAFKA",
+  "REINS_REQUIRE_BROWSER",
+  "REINS_CHROMIUM",
+  "REINS_TEST_KAFKA",
+  "REINS_TEST_REGISTRY",
+  "REINS_NODE",
+  "REINS_MODEL_LATENCY_MS",
+])
 
 /** Where values stand that are too large for a record. */
 export type BlobsConfig = { readonly kind: "folder"; readonly path: string } | ({ readonly kind: "s3" } & S3Bucket)
