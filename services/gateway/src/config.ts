@@ -8,6 +8,8 @@ export interface GatewayLimits {
   readonly logSilenceMaxMs: number
   /** Requests a second per credential, and how many may be saved up: against a client that runs wild, far above one that does not. */
   readonly rate: { readonly perSecond: number; readonly burst: number }
+  /** Event streams that one credential may have open at a time: against a client that opens them and lets none go. A gateway is measured with 2,000. */
+  readonly streamsPerCredential: number
   readonly body: BodyLimits
 }
 
@@ -15,5 +17,6 @@ export const defaultGatewayLimits: GatewayLimits = {
   answerTimeoutMs: 10_000,
   logSilenceMaxMs: 5000,
   rate: { perSecond: 1000, burst: 5000 },
+  streamsPerCredential: 5000,
   body: defaultBodyLimits,
 }

@@ -75,7 +75,11 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     silenceMaxMs: limits.logSilenceMaxMs,
     failing: (error) => logger.warn({ err: error }, "The log does not answer the gateway, which is not ready if that goes on."),
   })
-  const streams = new Streams({ open: (count) => metrics.sseClients.set(count), evicted: () => metrics.sseEvicted.inc() })
+  const streams = new Streams({
+    perCredentialMax: limits.streamsPerCredential,
+    counted: (count) => metrics.sseClients.set(count),
+    evicted: () => metrics.sseEvicted.inc(),
+  })
   const commands = new Commands({
     log,
     topic: topics.commands,
