@@ -36,7 +36,7 @@ const concurrencyMax = 4
 /** A suite asks for the shared broker by this name, so its text tells that it wants one. */
 const kafkaVariable = "REINS_TEST_KAFKA"
 /** Marks of a suite that leaves its own process: it starts others, or a broker of its own. */
-const goesOutside = /from "(node:child_process|@reins\/infra\/kafka|[^"]*\/kafka\/local\.ts)"/
+const goesOutside = /from "(node:child_process|@reins\/infra\/kafka|[^"]*\/kafka\/local\.ts|\.\/reins\.ts)"/
 
 async function main(): Promise<void> {
   const startedMs = performance.now()

@@ -4,7 +4,7 @@ import { existsSync, readdirSync, readFileSync } from "node:fs"
 import { createServer } from "node:http"
 import { test } from "node:test"
 import { fileURLToPath } from "node:url"
-import { environmentNames } from "@reins/runtime"
+import { environmentNames, readConfig } from "@reins/runtime"
 import { Ajv2019 } from "ajv/dist/2019.js"
 import { parse } from "yaml"
 import { sharedKafka, skipWithoutKafka } from "../kafka/local.ts"
@@ -107,6 +107,23 @@ test("nothing is reachable from another machine, and what is stored is stored in
   const hostPorts = entries.flatMap(([, service]) => service.ports ?? []).map((port) => port.split(":")[1])
   assert.equal(new Set(hostPorts).size, hostPorts.length, "a host port is used twice")
 })
+
+test("every service of ours has the same blob store: a volume that they share, in a folder that the image has made theirs", () => {
+  const folder = "/var/lib/reins/blobs"
+  for (const [name, { environment, volumes }] of ours) {
+    const given = Object.entries(environment ?? {}).map(([variable, value]) => [variable, value ?? undefined] as const)
+    assert.deepEqual(readConfig(Object.fromEntries(given.map(withDefaults))).blobs, { kind: "folder", path: folder }, name)
+    assert.deepEqual(volumes, [`blobs:${folder}`], name)
+  }
+  // A named volume takes over whose the folder is at its first mount; without one it would be root's.
+  const [, made] = /^RUN mkdir -p (.+) && chown node:node \1$(?=[^]*^USER node$)/m.exec(read("infra/images/Dockerfile")) ?? []
+  assert.equal(made, folder)
+})
+
+/** `${NAME:-default}` as Compose fills it in where the shell says nothing. */
+function withDefaults([variable, value]: readonly [string, string | undefined]): readonly [string, string | undefined] {
+  return [variable, value?.replace(/\$\{\w+:-([^}]*)\}/g, "$1")]
+}
 
 test("the order of starting: Kafka, the registry, the topics, then the services", () => {
   for (const [name, service] of entries) {

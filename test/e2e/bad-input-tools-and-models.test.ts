@@ -53,7 +53,7 @@ describe("bad tools and bad models", { timeout: 240_000 }, () => {
 
   before(async () => {
     const worker = toolsBackend("tool-workers/bad", "bad", await loadTools(badTools))
-    world = await HostedWorld.start(null, { workers: [worker] })
+    world = await HostedWorld.start({}, { workers: [worker] })
     const planned = world.model.script
     world.model.script = (call) => {
       const script = scripts.get(caseOf(call))

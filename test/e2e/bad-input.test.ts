@@ -3,7 +3,7 @@ import { after, before, describe, it } from "node:test"
 import { sharedKafka, skipWithoutKafka } from "@reins/infra/kafka"
 import { AppendRejectedError, type LogRecord } from "@reins/log"
 import type { ConfigResourceTypes } from "kafkajs"
-import { until } from "./harness.ts"
+import { type Environment, until } from "./harness.ts"
 import { HostedWorld } from "./hosted-world.ts"
 
 // What anyone may write onto the topics of Reins, on both logs: the sender or the operator finds a clear sentence, the partition goes on,
@@ -33,8 +33,8 @@ const declaration = {
   encoding: "avro",
 } as const
 
-const logs: readonly (readonly [name: string, skip: string | false, env: () => Promise<Readonly<Record<string, string>> | null>])[] = [
-  ["on SQLite", false, async () => null],
+const logs: readonly (readonly [name: string, skip: string | false, env: () => Promise<Environment>])[] = [
+  ["on SQLite", false, async () => ({})],
   ["on Kafka", await skipWithoutKafka(), async () => (await sharedKafka()).env],
 ]
 
@@ -326,11 +326,11 @@ for (const [where, skip, envOf] of logs) {
       assert.equal((await world.rejection(sessionId, "big")).code, "agent_too_large")
 
       // Whoever runs the broker may have set it a smaller limit than Reins knows of.
-      const broker = await envOf()
+      const { kafka: broker } = world.config
       if (broker !== null) {
         // Only now: Reins wants to be the first to load it, to mend it.
         const { Kafka, logLevel } = await import("kafkajs")
-        const kafka = new Kafka({ brokers: (broker["KAFKA_BROKERS"] as string).split(","), logLevel: logLevel.NOTHING })
+        const kafka = new Kafka({ brokers: [...broker.brokers], logLevel: logLevel.NOTHING })
         const admin = kafka.admin()
         await admin.connect()
         const limit = async (value: string): Promise<void> => {

@@ -4,18 +4,15 @@ import { existsSync, globSync, mkdtempSync, readFileSync, rmSync, writeFileSync 
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { after, before, describe, it } from "node:test"
-import Anthropic from "@anthropic-ai/sdk"
-import { type TopicNames, topicNames } from "@reins/events"
-import { type Host, type HostOptions, startHost } from "@reins/host"
 import { sharedKafka, skipWithoutKafka } from "@reins/infra/kafka"
 import { blobsHeader, folderOf, type LogRecord, readNamed } from "@reins/log"
-import { type Config, newInstance, openLog, readConfig, SessionReader, topicSettings } from "@reins/runtime"
 import { type Session, stateDigest } from "@reins/session"
-import { type Call, calls, type SimulatedModel, says, startSimulatedModel } from "@reins/simulated-model"
+import { type Call, calls, says } from "@reins/simulated-model"
 import { defineTool, toolsBackend } from "@reins/worker-kit"
 import { z } from "zod"
 import { type S3Server, startS3 } from "../conformance/s3-server.ts"
 import { Bench, type Environment, until } from "./harness.ts"
+import { HostedWorld } from "./hosted-world.ts"
 
 // What is too large for a record, from end to end: a picture in a message of the official SDK, a result of a tool, and what becomes of a
 // session when the disk loses one of them.
@@ -36,93 +33,22 @@ function answered(call: Call) {
   return last.includes("tool_result") || !last.includes("Write the report.") ? says("I see.") : calls({ name: "report", input: {} })
 }
 
-/** All services in this process over one partition, on a folder of blobs. */
-class World {
-  readonly names: TopicNames
-  readonly model: SimulatedModel
-  readonly env: Environment
-  readonly blobs: string
-  readonly failures: Error[] = []
-  host: Host
-  readonly #options: Omit<HostOptions, "failed">
-
-  private constructor(host: Host, model: SimulatedModel, env: Environment, blobs: string, options: Omit<HostOptions, "failed">) {
-    this.host = host
-    this.model = model
-    this.env = env
-    this.blobs = blobs
-    this.names = topicNames(options.config.prefix)
-    this.#options = options
-  }
-
-  static async start(given: Environment, dir: string): Promise<World> {
-    const model = await startSimulatedModel()
-    model.script = answered
-    const env: Environment = {
-      ...given,
-      REINS_DATA: dir,
-      REINS_PARTITIONS: "1",
-      REINS_TOPIC_PREFIX: `blobs-${randomBytes(4).toString("hex")}`,
-      REINS_LOG_LEVEL: "silent",
-      REINS_DRAIN_MS: "500",
+/** One session with what is too large for a record, over one partition. */
+class LargeWorld extends HostedWorld {
+  static async open(env: Environment): Promise<LargeWorld> {
+    const world = await LargeWorld.start(
       // A picture counts as text here, and is not to be summarised.
-      REINS_CONTEXT_TOKENS: "50000000",
-      ANTHROPIC_BASE_URL: model.url,
-      ANTHROPIC_API_KEY: "none",
-    }
-    const config: Config = readConfig(env)
-    if (config.kafka !== null) {
-      const { log } = await openLog(config, newInstance("test"))
-      await log.applyTopics(topicSettings(config.prefix, config.partitions))
-      await log.close()
-    }
-    const options = { config, gateway: "open", workers: [worker] } as const
-    const failures: Error[] = []
-    const world = new World(
-      await startHost({ ...options, failed: (error) => void failures.push(error) }),
-      model,
-      env,
-      config.blobs?.kind === "folder" ? join(config.blobs.path, config.prefix) : "",
-      options,
+      { ...env, REINS_PARTITIONS: "1", REINS_CONTEXT_TOKENS: "50000000" },
+      { gateway: "open", workers: [worker] },
     )
+    world.model.script = answered
     return world
   }
 
-  async restart(): Promise<void> {
-    await this.host.stop()
-    this.host = await startHost({ ...this.#options, failed: (error) => void this.failures.push(error) })
-  }
-
-  async stop(): Promise<void> {
-    await this.host.stop()
-    await this.model.stop()
-  }
-
-  client(): Anthropic {
-    return new Anthropic({ baseURL: `http://127.0.0.1:${this.host.port}`, apiKey: "any", maxRetries: 0 })
-  }
-
-  async command(command: object): Promise<void> {
-    await this.host.log.append({
-      topic: this.names.commands,
-      partition: 0,
-      key: () => sessionId,
-      value: Buffer.from(JSON.stringify({ sessionId, ...command })),
-      headers: {},
-      certainty: "always",
-    })
-  }
-
-  async records(topic: string = this.names.sessions): Promise<LogRecord[]> {
-    const records: LogRecord[] = []
-    for await (const some of this.host.log.replay(topic, 0, 0, undefined, { bare: true })) records.push(...some)
-    return records
-  }
-
-  async session(): Promise<Session> {
-    const reader = await SessionReader.open(this.host.log, this.host.codec, this.names.prefix, sessionId)
-    await reader?.read({ tools: false })
-    return reader?.session as Session
+  /** The folder of blobs; empty where they stand in a bucket. */
+  get blobs(): string {
+    const { blobs, prefix } = this.config
+    return blobs?.kind === "folder" ? join(blobs.path, prefix) : ""
   }
 
   /** The newest record of a type whose field stands in a blob, and its file. */
@@ -135,7 +61,7 @@ class World {
 
   async rests(turns: number): Promise<Session> {
     return until(async () => {
-      const session = await this.session()
+      const session = await this.session(sessionId)
       return session.phase === "idle" && session.turns === turns && !session.wake && session
     }, `turn ${turns} is over`)
   }
@@ -173,19 +99,17 @@ function sightings(dir: string): string[] {
 }
 
 function story(kafka: () => Promise<Environment>, isEmbedded: boolean): void {
-  const dir = mkdtempSync(join(tmpdir(), "reins-large-"))
   const bench = new Bench()
-  let world: World
+  let world: LargeWorld
 
   before(async () => {
-    world = await World.start(await kafka(), dir)
+    world = await LargeWorld.open(await kafka())
     const agent = { name: "t", model: "claude-sonnet-5-5", tools: [{ name: "report", backend: "reports" }] }
-    await world.command({ type: "session.start", agent })
+    await world.command(sessionId, { type: "session.start", agent })
   })
   after(async () => {
     await world?.stop()
     await bench.close()
-    rmSync(dir, { recursive: true, force: true })
   })
 
   async function send(text: string, ...blocks: readonly object[]): Promise<void> {
@@ -194,7 +118,7 @@ function story(kafka: () => Promise<Environment>, isEmbedded: boolean): void {
   }
 
   it("a picture of a megabyte in a message of the SDK reaches the model, and the log holds its name", async () => {
-    await until(async () => (await world.session()).phase === "idle", "it begins")
+    await until(async () => (await world.session(sessionId)).phase === "idle", "it begins")
     const source = { type: "base64", media_type: "image/png", data: picture }
     await send("What is this?", { type: "image", source })
     await world.rests(1)
@@ -233,7 +157,7 @@ function story(kafka: () => Promise<Environment>, isEmbedded: boolean): void {
     await world.rests(5)
     const { record, file } = await world.blobOf("message.received")
     const bytes = readFileSync(file)
-    const digest = stateDigest(await world.session())
+    const digest = stateDigest(await world.session(sessionId))
     await world.host.stop()
     writeFileSync(file, Buffer.from(bytes).fill(0x20, 1000, 1001))
     await world.restart()
@@ -250,12 +174,12 @@ function story(kafka: () => Promise<Environment>, isEmbedded: boolean): void {
       .beta.environments.create({ name: `e-${randomBytes(4).toString("hex")}`, config: { type: "self_hosted" } })
     assert.ok(environment.id)
     writeFileSync(file, bytes)
-    await world.command({ type: "session.resume" })
+    await world.command(sessionId, { type: "session.resume" })
     await world.rests(6)
     assert.ok(world.bodies().at(-1)?.includes(other))
     const checked = await bench.run(["replay", sessionId, "--check"], world.env)
     assert.equal(checked.code, 0, checked.stderr)
-    assert.notEqual(stateDigest(await world.session()), digest)
+    assert.notEqual(stateDigest(await world.session(sessionId)), digest)
     const { data } = await world.client().beta.sessions.events.list(sessionId, { types: ["user.message"] })
     assert.equal(data.length, 5)
   })
@@ -272,7 +196,7 @@ function story(kafka: () => Promise<Environment>, isEmbedded: boolean): void {
     assert.equal(code, "blob_missing")
     assert.ok(message.includes(file), message)
     writeFileSync(file, bytes)
-    await world.command({ type: "session.resume" })
+    await world.command(sessionId, { type: "session.resume" })
     await world.rests(7)
     assert.ok(world.bodies().at(-1)?.includes(picture))
     assert.deepEqual(world.failures, [])
@@ -283,7 +207,7 @@ function story(kafka: () => Promise<Environment>, isEmbedded: boolean): void {
     assert.ok(sightings(world.blobs).length > 0)
     await world.client().beta.sessions.delete(sessionId)
     await until(() => !existsSync(join(world.blobs, folderOf(sessionId))), "its folder is gone")
-    await until(() => sightings(isEmbedded ? dir : world.blobs).length === 0, "the canary is nowhere on the disk")
+    await until(() => sightings(isEmbedded ? world.dir : world.blobs).length === 0, "the canary is nowhere on the disk")
     assert.deepEqual(world.failures, [])
   })
 }
@@ -291,38 +215,33 @@ function story(kafka: () => Promise<Environment>, isEmbedded: boolean): void {
 describe("values that are too large for a record, embedded", { timeout: 240_000 }, () => story(async () => ({}), true))
 
 describe("values that are too large for a record, in a bucket", { timeout: 120_000 }, () => {
-  const dir = mkdtempSync(join(tmpdir(), "reins-large-"))
   const bench = new Bench()
   let s3: S3Server
-  let world: World
+  let world: LargeWorld
 
   before(async () => {
     s3 = await startS3()
-    world = await World.start(
-      {
-        REINS_BLOBS: `s3://${s3.bucket}/of/reins`,
-        AWS_ENDPOINT_URL_S3: s3.endpoint,
-        AWS_ACCESS_KEY_ID: s3.accessKeyId,
-        AWS_SECRET_ACCESS_KEY: s3.secretAccessKey,
-      },
-      dir,
-    )
+    world = await LargeWorld.open({
+      REINS_BLOBS: `s3://${s3.bucket}/of/reins`,
+      AWS_ENDPOINT_URL_S3: s3.endpoint,
+      AWS_ACCESS_KEY_ID: s3.accessKeyId,
+      AWS_SECRET_ACCESS_KEY: s3.secretAccessKey,
+    })
   })
   after(async () => {
     await world?.stop()
     await s3?.stop()
     await bench.close()
-    rmSync(dir, { recursive: true, force: true })
   })
 
   const objects = (): string[] => globSync("**/*object", { cwd: s3.dir })
 
   it("go there, come back after a restart, to the byte, and are gone with their session", async () => {
-    await world.command({
+    await world.command(sessionId, {
       type: "session.start",
       agent: { name: "t", model: "claude-sonnet-5-5", tools: [{ name: "report", backend: "reports" }] },
     })
-    await until(async () => (await world.session())?.phase === "idle", "it begins")
+    await until(async () => (await world.session(sessionId)).phase === "idle", "it begins")
     const content = [
       { type: "image", source: { type: "base64", media_type: "image/png", data: picture } },
       { type: "text", text: "Write the report." },

@@ -4,7 +4,7 @@ import { createServer, request as httpRequest, type Server } from "node:http"
 import type { AddressInfo } from "node:net"
 import { after, before, describe, it } from "node:test"
 import { topicNames } from "@reins/events"
-import { sharedKafka, skipWithoutKafka } from "@reins/infra/kafka"
+import { sharedKafka, skipWithoutKafka, startKafka } from "@reins/infra/kafka"
 import { partitionOf } from "@reins/log"
 import type { SessionSummary } from "@reins/session"
 import { type Admin, Kafka, logLevel, Partitioners, type Producer } from "kafkajs"
@@ -163,6 +163,30 @@ describe("a process on Kafka", { skip, timeout: 240_000 }, () => {
         assert.equal((await up.ended).code, 0)
       } finally {
         await door.stop()
+      }
+    }))
+
+  it("is not ready while its broker is away, also where it is a gateway alone; it lives on, and is ready once the broker is back", () =>
+    bench.telling(async () => {
+      const own = await startKafka({ registry: false })
+      try {
+        const env = { ...fresh().env, ...own.env, SCHEMA_REGISTRY_URL: broker["SCHEMA_REGISTRY_URL"] as string }
+        assert.equal((await bench.run(["topics", "apply"], env)).code, 0)
+        const processes = await Promise.all(["gateway", "intake"].map((name) => bench.reins(["up", name], env).ready()))
+        await own.brokers[0]?.kill()
+        const says = [/^the log has not answered for \d+ s\n$/, /^not known to be a member of its group\n$/]
+        for (const [index, up] of processes.entries()) {
+          await until(async () => (await up.get("/readyz")).status === 503, `${up.name} is not ready any more`)
+          assert.match((await up.get("/readyz")).text, says[index] as RegExp)
+          assert.equal((await up.get("/livez")).status, 200)
+        }
+        await own.brokers[0]?.restart()
+        for (const up of processes) {
+          await up.ready()
+          up.kill("SIGKILL")
+        }
+      } finally {
+        await own.stop()
       }
     }))
 

@@ -23,7 +23,7 @@ describe("a conversation that outgrows the window", { timeout: 120_000 }, () => 
   let world: HostedWorld
 
   before(async () => {
-    world = await HostedWorld.start(null)
+    world = await HostedWorld.start()
     world.model.script = withWindow
   })
   after(() => world.stop())

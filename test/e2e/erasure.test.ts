@@ -4,16 +4,13 @@ import { globSync, mkdtempSync, readFileSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { after, before, describe, it } from "node:test"
-import Anthropic from "@anthropic-ai/sdk"
-import { type TopicNames, topicNames } from "@reins/events"
-import { type Host, type HostOptions, startHost } from "@reins/host"
 import { type Kafka, sharedKafka, skipWithoutKafka, startKafka } from "@reins/infra/kafka"
 import type { Following, LogRecord } from "@reins/log"
 import { decodeRecord } from "@reins/log/codec"
-import { type Config, newInstance, openLog, readConfig, readSessions, SessionReader, topicSettings } from "@reins/runtime"
-import { type Session, SessionsFold, stateDigest, statusOf } from "@reins/session"
-import { type SimulatedModel, startSimulatedModel } from "@reins/simulated-model"
-import { until } from "./harness.ts"
+import { newInstance, openLog, readSessions } from "@reins/runtime"
+import { SessionsFold, stateDigest, statusOf } from "@reins/session"
+import { type Environment, until } from "./harness.ts"
+import { HostedWorld, type WorldOptions } from "./hosted-world.ts"
 
 // What is deleted is nowhere on the disk: a word that was said in the prompt, in the arguments of a tool, in its result and by the model.
 
@@ -37,63 +34,10 @@ function sightings(dir: string): string[] {
     })
 }
 
-/** All services in this process, over one partition, so that every session is a neighbour of the others. */
-class World {
-  readonly names: TopicNames
-  readonly config: Config
-  readonly model: SimulatedModel
-  host: Host
-  readonly failures: Error[] = []
-  readonly #options: Omit<HostOptions, "failed">
-
-  private constructor(host: Host, config: Config, model: SimulatedModel, options: Omit<HostOptions, "failed">) {
-    this.host = host
-    this.config = config
-    this.model = model
-    this.names = topicNames(config.prefix)
-    this.#options = options
-  }
-
-  static async start(env: Readonly<Record<string, string>>, prepare: (config: Config) => Promise<void> = async () => {}): Promise<World> {
-    const model = await startSimulatedModel()
-    const config = readConfig({
-      ...env,
-      REINS_PARTITIONS: "1",
-      REINS_TOPIC_PREFIX: "erasure",
-      REINS_LOG_LEVEL: "silent",
-      REINS_DRAIN_MS: "500",
-      ANTHROPIC_BASE_URL: model.url,
-      ANTHROPIC_API_KEY: "none",
-    })
-    await prepare(config)
-    const options = { config, gateway: "open" } as const
-    const world = new World(await startHost({ ...options, failed: (error) => void world.failures.push(error) }), config, model, options)
-    return world
-  }
-
-  async restart(): Promise<void> {
-    await this.host.stop()
-    this.host = await startHost({ ...this.#options, failed: (error) => void this.failures.push(error) })
-  }
-
-  async stop(): Promise<void> {
-    await this.host.stop()
-    await this.model.stop()
-  }
-
-  client(): Anthropic {
-    return new Anthropic({ baseURL: `http://127.0.0.1:${this.host.port}`, apiKey: "any", maxRetries: 0 })
-  }
-
-  async command(sessionId: string, command: object): Promise<void> {
-    await this.host.log.append({
-      topic: this.names.commands,
-      partition: 0,
-      key: () => sessionId,
-      value: Buffer.from(JSON.stringify({ sessionId, ...command })),
-      headers: {},
-      certainty: "always",
-    })
+/** One session that is to go and two that stay, over one partition, so that every session is a neighbour of the others. */
+class ErasureWorld extends HostedWorld {
+  static async open(env: Environment, options: WorldOptions = {}): Promise<ErasureWorld> {
+    return await ErasureWorld.start({ ...env, REINS_PARTITIONS: "1" }, { ...options, gateway: "open" })
   }
 
   /** What may be asked of a session: one call of a tool that gives its argument back, which the model then quotes. */
@@ -108,18 +52,6 @@ class World {
       const session = await this.session(sessionId)
       return session.phase === "idle" && statusOf(session) === "idle"
     }, `${sessionId} rests`)
-  }
-
-  async session(sessionId: string): Promise<Session> {
-    const reader = await SessionReader.open(this.host.log, this.host.codec, this.names.prefix, sessionId)
-    await reader?.read({ tools: false })
-    return reader?.session as Session
-  }
-
-  async records(topic: string): Promise<LogRecord[]> {
-    const records: LogRecord[] = []
-    for await (const stretch of this.host.log.replay(topic, 0, 0)) records.push(...stretch)
-    return records
   }
 
   /** Folded anew from the log as it stands. */
@@ -168,25 +100,21 @@ function withoutDoomed(digests: Readonly<Record<string, string>>): Record<string
 }
 
 describe("a session that is deleted, embedded", { timeout: 120_000 }, () => {
-  const dir = mkdtempSync(join(tmpdir(), "reins-erasure-"))
-  let world: World
+  let world: ErasureWorld
 
   before(async () => {
-    world = await World.start({ REINS_DATA: dir })
+    world = await ErasureWorld.open({})
     await world.tell()
   })
 
-  after(async () => {
-    await world.stop()
-    rmSync(dir, { recursive: true, force: true })
-  })
+  after(() => world.stop())
 
   it("leaves not one byte of what was said in the data folder, and everyone else as they were", async () => {
     const before = withoutDoomed(await world.digests())
-    assert.ok(sightings(dir).length > 0)
+    assert.ok(sightings(world.dir).length > 0)
     assert.deepEqual(await world.client().beta.sessions.delete(doomed), { id: doomed, type: "session_deleted" })
     await world.erased()
-    await until(() => sightings(dir).length === 0, "the canary is nowhere on the disk")
+    await until(() => sightings(world.dir).length === 0, "the canary is nowhere on the disk")
     assert.deepEqual(withoutDoomed(await world.digests()), before)
     assert.equal((await world.session(doomed)).phase, "deleted")
   })
@@ -205,7 +133,7 @@ describe("a session that is deleted, embedded", { timeout: 120_000 }, () => {
     const had = await tombstones()
     await world.command(doomed, { type: "message.send", commandId: "late", content: `Are you there? ${canary}` })
     await until(async () => (await tombstones()) > had, "the refusal is erased")
-    await until(() => sightings(dir).length === 0, "the canary is nowhere on the disk")
+    await until(() => sightings(world.dir).length === 0, "the canary is nowhere on the disk")
     assert.deepEqual(await world.left(), ["session.deleted"])
   })
 
@@ -223,7 +151,7 @@ describe("a session that is deleted, embedded", { timeout: 120_000 }, () => {
     }, "another session goes on")
     await world.erased()
     assert.equal((await world.session(doomed)).phase, "deleted")
-    assert.deepEqual(sightings(dir), [])
+    assert.deepEqual(sightings(world.dir), [])
     assert.deepEqual(world.failures, [])
   })
 })
@@ -231,23 +159,19 @@ describe("a session that is deleted, embedded", { timeout: 120_000 }, () => {
 describe("a session that is deleted, on Kafka", { skip, timeout: 240_000 }, () => {
   const dir = mkdtempSync(join(tmpdir(), "reins-erasure-kafka-"))
   let kafka: Kafka
-  let world: World
+  let world: ErasureWorld
 
   before(async () => {
     const { registryUrl } = await sharedKafka()
     // Of its own, because its folder is looked into.
     kafka = await startKafka({ registry: false, dataDir: dir })
-    world = await World.start({ ...kafka.env, SCHEMA_REGISTRY_URL: registryUrl as string }, async (config) => {
-      const { log } = await openLog(config, newInstance("test"))
-      await log.applyTopics(
-        topicSettings(config.prefix, config.partitions).map((topic) =>
-          [topicNames(config.prefix).sessions, topicNames(config.prefix).snapshots].includes(topic.name)
-            ? { ...topic, config: { ...topic.config, ...cleanedAtOnce } }
-            : topic,
-        ),
-      )
-      await log.close()
-    })
+    world = await ErasureWorld.open(
+      { ...kafka.env, SCHEMA_REGISTRY_URL: registryUrl },
+      {
+        topics: (topic, names) =>
+          [names.sessions, names.snapshots].includes(topic.name) ? { ...topic, config: { ...topic.config, ...cleanedAtOnce } } : topic,
+      },
+    )
     await world.tell()
   })
 
@@ -333,7 +257,7 @@ describe("a session that is deleted, on Kafka", { skip, timeout: 240_000 }, () =
   const digestsOf = (fold: SessionsFold): Record<string, string> =>
     Object.fromEntries([...fold.sessions].sort(([a], [b]) => (a < b ? -1 : 1)).map(([id, session]) => [id, stateDigest(session)]))
 
-  let raw: LogRecord[] = []
+  let raw: readonly LogRecord[] = []
 
   it("is erased by tombstones, which change nothing for anyone else, nor for who is in the middle of a replay", async () => {
     raw = await world.records(world.names.sessions)

@@ -3,16 +3,15 @@ import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { DatabaseSync } from "node:sqlite"
+import Anthropic from "@anthropic-ai/sdk"
 import { type TopicNames, topicNames } from "@reins/events"
 import { type Host, type HostOptions, startHost } from "@reins/host"
-import { type LogRecord, partitionOf } from "@reins/log"
+import { type LogRecord, partitionOf, type TopicSettings } from "@reins/log"
 import { confluentRegistry } from "@reins/log/confluent"
-import { newInstance, openLog, type ReadRecord, readConfig, SessionReader, topicSettings } from "@reins/runtime"
+import { type Config, newInstance, openLog, type ReadRecord, readConfig, SessionReader, topicSettings } from "@reins/runtime"
 import type { Session } from "@reins/session"
 import { type SimulatedModel, startSimulatedModel } from "@reins/simulated-model"
-import { until } from "./harness.ts"
-
-const partitions = 4
+import { type Environment, until } from "./harness.ts"
 
 /** How far a session has been read. */
 interface Look {
@@ -21,52 +20,80 @@ interface Look {
   readonly records: readonly ReadRecord[]
 }
 
+export interface WorldOptions extends Partial<Omit<HostOptions, "failed" | "config">> {
+  /** Other topics than usual, where the log is Kafka. */
+  readonly topics?: (topic: TopicSettings, names: TopicNames) => TopicSettings
+}
+
+/** What a world is made of. */
+interface Parts {
+  readonly host: Host
+  readonly model: SimulatedModel
+  readonly env: Environment
+  readonly config: Config
+  readonly dir: string
+  readonly options: Omit<HostOptions, "failed">
+  readonly failures: Error[]
+}
+
 /** All services in this process, on the one log or the other, and the pen of a stranger who may write anything anywhere. */
 export class HostedWorld {
   readonly names: TopicNames
   readonly model: SimulatedModel
+  /** What another process needs to see the same world. */
+  readonly env: Environment
+  readonly config: Config
+  /** Of the data: the log too, where it is embedded. Goes with the world. */
+  readonly dir: string
   host: Host
   /** What stopped the host, if anything did: nothing that a stranger writes may. */
   readonly failures: Error[]
   readonly #options: Omit<HostOptions, "failed">
-  readonly #dir: string
   readonly #looks = new Map<string, Promise<Look>>()
   #sessions = 0
 
-  private constructor(host: Host, model: SimulatedModel, options: Omit<HostOptions, "failed">, dir: string, failures: Error[]) {
+  constructor({ host, model, env, config, dir, options, failures }: Parts) {
     this.host = host
     this.model = model
+    this.env = env
+    this.config = config
+    this.dir = dir
     this.failures = failures
-    this.names = topicNames(options.config.prefix)
+    this.names = topicNames(config.prefix)
     this.#options = options
-    this.#dir = dir
   }
 
-  static async start(
-    kafka: Readonly<Record<string, string>> | null,
-    given: Partial<Omit<HostOptions, "failed" | "config">> = {},
-  ): Promise<HostedWorld> {
-    const dir = mkdtempSync(join(tmpdir(), "reins-bad-"))
+  /** `given`: the log, unless it is to be embedded, and whatever is to differ. */
+  static async start<W extends HostedWorld>(
+    this: new (
+      parts: Parts,
+    ) => W,
+    given: Environment = {},
+    { topics = (topic) => topic, ...hosted }: WorldOptions = {},
+  ): Promise<W> {
+    const dir = mkdtempSync(join(tmpdir(), "reins-hosted-"))
     const model = await startSimulatedModel()
-    const config = readConfig({
-      ...kafka,
+    const env: Environment = {
       REINS_DATA: dir,
-      REINS_PARTITIONS: String(partitions),
-      REINS_TOPIC_PREFIX: `bad-${randomBytes(4).toString("hex")}`,
+      REINS_PARTITIONS: "4",
+      REINS_TOPIC_PREFIX: `hosted-${randomBytes(4).toString("hex")}`,
       REINS_LOG_LEVEL: "silent",
       REINS_DRAIN_MS: "500",
       ANTHROPIC_BASE_URL: model.url,
       ANTHROPIC_API_KEY: "none",
-    })
-    if (kafka !== null) {
+      ...given,
+    }
+    const config = readConfig(env)
+    if (config.kafka !== null) {
       const { log } = await openLog(config, newInstance("test"))
-      await log.applyTopics(topicSettings(config.prefix, config.partitions))
+      const names = topicNames(config.prefix)
+      await log.applyTopics(topicSettings(config.prefix, config.partitions).map((topic) => topics(topic, names)))
       await log.close()
     }
-    const options = { ...given, config }
+    const options = { ...hosted, config }
     const failures: Error[] = []
     const host = await startHost({ ...options, failed: (error) => void failures.push(error) })
-    return new HostedWorld(host, model, options, dir, failures)
+    return new this({ host, model, env, config, dir, options, failures })
   }
 
   /** Stops in peace and starts again over the same log. */
@@ -79,15 +106,24 @@ export class HostedWorld {
   async stop(): Promise<void> {
     await this.host.stop()
     await this.model.stop()
-    rmSync(this.#dir, { recursive: true, force: true })
+    rmSync(this.dir, { recursive: true, force: true })
+  }
+
+  /** The unmodified SDK; needs a `gateway`. */
+  client(): Anthropic {
+    return new Anthropic({ baseURL: `http://127.0.0.1:${this.host.port}`, apiKey: "any", maxRetries: 0 })
   }
 
   /** An id that nobody has used, of a session that lives on this partition. */
   newSession(partition: number): string {
     for (;;) {
       const sessionId = `sesn_${this.#sessions++}`
-      if (partitionOf(sessionId, partitions) === partition) return sessionId
+      if (this.#partitionOf(sessionId) === partition) return sessionId
     }
+  }
+
+  #partitionOf(sessionId: string): number {
+    return partitionOf(sessionId, this.config.partitions)
   }
 
   /** Writes a record as it is. */
@@ -103,23 +139,23 @@ export class HostedWorld {
     return offset
   }
 
-  /** Publishes a command to where it belongs. */
-  async command(sessionId: string, value: object): Promise<void> {
-    await this.write(this.names.commands, partitionOf(sessionId, partitions), JSON.stringify(value), sessionId)
+  /** Publishes a command of this session to where it belongs. */
+  async command(sessionId: string, command: object): Promise<void> {
+    await this.write(this.names.commands, this.#partitionOf(sessionId), JSON.stringify({ sessionId, ...command }), sessionId)
   }
 
   async startSession(sessionId: string, text: string, agent: object = {}): Promise<void> {
     const standard = { name: "t", model: "claude-sonnet-5-5", tools: [{ name: "echo", backend: "function" }] }
-    await this.command(sessionId, { type: "session.start", sessionId, agent: { ...standard, ...agent }, input: [{ type: "text", text }] })
+    await this.command(sessionId, { type: "session.start", agent: { ...standard, ...agent }, input: [{ type: "text", text }] })
   }
 
   /** A schema that this build knows nothing of, as a later one may register it. Its id. */
   async foreignSchema(name: string, namespace: string): Promise<number> {
     const schema = JSON.stringify({ type: "record", name, namespace, fields: [{ name: "eventId", type: "string" }] })
     const subject = `${namespace}.${name}`
-    const { config } = this.#options
-    if (config.kafka !== null) return confluentRegistry({ url: config.kafka.registryUrl }).register(subject, schema)
-    const db = new DatabaseSync(join(this.#dir, "reins.db"), { timeout: 5000 })
+    const { kafka } = this.config
+    if (kafka !== null) return confluentRegistry({ url: kafka.registryUrl }).register(subject, schema)
+    const db = new DatabaseSync(join(this.dir, "reins.db"), { timeout: 5000 })
     const { lastInsertRowid } = db.prepare("INSERT INTO schemas (subject, schema) VALUES (?, ?)").run(subject, schema)
     db.close()
     return Number(lastInsertRowid)
@@ -128,8 +164,7 @@ export class HostedWorld {
   /** What stands of the session now. Each look reads only what is new since the last one. */
   read(sessionId: string): Promise<{ readonly session: Session; readonly records: readonly ReadRecord[] }> {
     const look = async (before: Look | null): Promise<Look> => {
-      const reader = before?.reader ?? (await SessionReader.open(this.host.log, this.host.codec, this.names.prefix, sessionId))
-      if (reader === null) throw new Error("There is no session log.")
+      const reader = before?.reader ?? (await this.#reader(sessionId))
       const records = [...(before?.records ?? []), ...(await reader.read({ tools: false }))]
       return { reader, session: reader.session, records }
     }
@@ -161,10 +196,28 @@ export class HostedWorld {
     }, `${commandId} is rejected`)
   }
 
-  async deadLetters(): Promise<readonly LogRecord[]> {
+  /** What stands on the first partition of a topic, without what stands in the blob store. */
+  async records(topic: string = this.names.sessions): Promise<readonly LogRecord[]> {
     const found: LogRecord[] = []
-    for await (const records of this.host.log.replay(this.names.deadLetters, 0, 0)) found.push(...records)
+    for await (const records of this.host.log.replay(topic, 0, 0, undefined, { bare: true })) found.push(...records)
     return found
+  }
+
+  deadLetters(): Promise<readonly LogRecord[]> {
+    return this.records(this.names.deadLetters)
+  }
+
+  /** Folded from the beginning of the log as it stands, whatever was read of the session before. */
+  async session(sessionId: string): Promise<Session> {
+    const reader = await this.#reader(sessionId)
+    await reader.read({ tools: false })
+    return reader.session
+  }
+
+  async #reader(sessionId: string): Promise<SessionReader> {
+    const reader = await SessionReader.open(this.host.log, this.host.codec, this.names.prefix, sessionId)
+    if (reader === null) throw new Error("There is no session log.")
+    return reader
   }
 
   /** A new session on this partition runs from its start to its end of turn, through a tool. */

@@ -15,10 +15,7 @@ for (const kind of ["embedded", "on Kafka"] as const) {
     let world: HostedWorld
 
     before(async () => {
-      const kafka = kind === "embedded" ? null : await sharedKafka({ registry: true })
-      world = await HostedWorld.start(
-        kafka === null ? null : { KAFKA_BROKERS: kafka.bootstrap, SCHEMA_REGISTRY_URL: kafka.registryUrl as string },
-      )
+      world = await HostedWorld.start(kind === "embedded" ? {} : (await sharedKafka()).env)
     })
     after(() => world.stop())
 

@@ -1,4 +1,6 @@
+import { join } from "node:path"
 import { type SessionEvent, type SessionSnapshot, topicNames } from "@reins/events"
+import type { Log } from "@reins/log"
 import { decodeLearning } from "@reins/log/codec"
 import type { OpenLog, SessionReader } from "@reins/runtime"
 import { evolve, foldVersion, stateDigest, thaw } from "@reins/session"
@@ -36,4 +38,13 @@ export async function fromSnapshot({ log, codec }: OpenLog, prefix: string, read
   }
   const digest = stateDigest(session)
   return { found: "state", offset, digest, same: digest === stateDigest(reader.session) }
+}
+
+/** What to do about snapshots that come to another state than the log: nothing is lost with them. */
+export function remedy(kind: Log["kind"], topic: string, dataDir: string): string {
+  const then = "Whoever starts next reads the log from its beginning and writes them anew."
+  if (kind === "kafka")
+    return `Stop the services, delete the topic with the broker's own tools (kafka-topics.sh --bootstrap-server … --delete --topic ${topic}), and run \`reins topics apply\`, which makes it again. ${then}`
+  const statement = `DELETE FROM records WHERE topic_id = (SELECT id FROM topics WHERE name = '${topic}')`
+  return `Stop the process that owns the log, and delete the snapshots: sqlite3 '${join(dataDir, "reins.db")}' "${statement}". ${then}`
 }

@@ -1,7 +1,7 @@
 import { type SessionEvent, type SessionEventOf, topicNames } from "@reins/events"
 import { bodyVersion, conversationMessages, isStarted, openRequestBody, type Session, sha256Hex, summarize } from "@reins/session"
 import { CliError } from "./fail.ts"
-import { type FromSnapshot, fromSnapshot } from "./from-snapshot.ts"
+import { type FromSnapshot, fromSnapshot, remedy } from "./from-snapshot.ts"
 import { iso, notFound, readerOf, reading } from "./open.ts"
 
 interface CheckedRequest {
@@ -85,7 +85,7 @@ export async function replay(
     if (snapshot?.found === "state" && !snapshot.same)
       throw new CliError(
         6,
-        `The snapshot that covers offset ${snapshot.offset} comes to another state than the log. Delete the topic of snapshots: it is read from the log again.`,
+        `The snapshot that covers offset ${snapshot.offset} comes to another state than the log. ${remedy(opened.log.kind, topicNames(config.prefix).snapshots, config.dataDir)}`,
       )
     if (options.check === true && wrong.length > 0) {
       throw new CliError(

@@ -1,31 +1,15 @@
 import assert from "node:assert/strict"
-import { execFile } from "node:child_process"
 import { createHash } from "node:crypto"
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { describe, it, type TestContext } from "node:test"
-import { fileURLToPath } from "node:url"
+import { type Ended, reins } from "./reins.ts"
 
-const bin = fileURLToPath(new URL("../bin/reins.mjs", import.meta.url))
-
-interface Ended {
-  readonly code: number
-  readonly stdout: string
-  readonly stderr: string
-}
-
-function folder(t: TestContext): { readonly dir: string; readonly reins: (...args: readonly string[]) => Promise<Ended> } {
+function folder(t: TestContext): { readonly dir: string; readonly keys: (...args: readonly string[]) => Promise<Ended> } {
   const dir = mkdtempSync(join(tmpdir(), "reins-keys-"))
   t.after(() => rmSync(dir, { recursive: true, force: true }))
-  const env = { PATH: process.env["PATH"], HOME: dir, REINS_DATA: dir }
-  const reins = async (...args: readonly string[]): Promise<Ended> =>
-    await new Promise((resolve) => {
-      execFile(process.execPath, [bin, "keys", ...args], { env }, (error, stdout, stderr) => {
-        resolve({ code: error === null ? 0 : Number(error.code), stdout, stderr })
-      })
-    })
-  return { dir, reins }
+  return { dir, keys: (...args) => reins(dir, ["keys", ...args]) }
 }
 
 interface Listed {
@@ -38,24 +22,24 @@ interface Listed {
 
 describe("reins keys", () => {
   it("shows a key once, keeps its hash alone, and revokes it", async (t) => {
-    const { dir, reins } = folder(t)
-    const made = await reins("create", "--tenant", "acme", "--name", "ci", "--json")
+    const { dir, keys } = folder(t)
+    const made = await keys("create", "--tenant", "acme", "--name", "ci", "--json")
     assert.equal(made.code, 0, made.stderr)
     const { id, key, ...named } = JSON.parse(made.stdout) as { readonly id: string; readonly key: string }
     assert.match(key, /^rk_[1-9A-HJ-NP-Za-km-z]{40}$/)
     assert.match(id, /^apikey_[1-9A-HJ-NP-Za-km-z]{24}$/)
     assert.deepEqual(named, { tenant: "acme", name: "ci" })
-    const second = await reins("create", "--tenant", "other", "--name", "laptop")
+    const second = await keys("create", "--tenant", "other", "--name", "laptop")
     assert.match(second.stdout, /^rk_[1-9A-HJ-NP-Za-km-z]{40}\n$/)
     assert.match(second.stderr, /^apikey_\w{24} of the tenant other\. The key is shown this once\.\n$/)
 
-    const [first, other] = JSON.parse((await reins("list", "--json")).stdout) as readonly Listed[]
+    const [first, other] = JSON.parse((await keys("list", "--json")).stdout) as readonly Listed[]
     assert.deepEqual([first?.id, first?.tenant, first?.name, first?.revokedAt], [id, "acme", "ci", null])
     assert.deepEqual([other?.tenant, other?.name], ["other", "laptop"])
 
-    assert.equal((await reins("revoke", id)).stderr, `${id} is revoked.\n`)
-    assert.equal((await reins("revoke", id)).stderr, `${id} was revoked before.\n`)
-    const text = (await reins("list")).stdout
+    assert.equal((await keys("revoke", id)).stderr, `${id} is revoked.\n`)
+    assert.equal((await keys("revoke", id)).stderr, `${id} was revoked before.\n`)
+    const text = (await keys("list")).stdout
     assert.match(text, new RegExp(`^${id}  acme .* revoked \\d{4}-`, "m"))
     assert.equal(text.split(" revoked ").length, 2)
     // The file may be copied, backed up, looked at: no key is in it.
@@ -66,13 +50,13 @@ describe("reins keys", () => {
   })
 
   it("says what is wrong: exit 2 for what it was asked, 3 for what is not there", async (t) => {
-    const { reins } = folder(t)
-    assert.equal((await reins("create", "--name", "ci")).code, 2)
-    assert.equal((await reins("create", "--tenant", "acme")).code, 2)
-    const wrong = await reins("create", "--tenant", "a b", "--name", "ci")
+    const { keys } = folder(t)
+    assert.equal((await keys("create", "--name", "ci")).code, 2)
+    assert.equal((await keys("create", "--tenant", "acme")).code, 2)
+    const wrong = await keys("create", "--tenant", "a b", "--name", "ci")
     assert.deepEqual([wrong.code, wrong.stdout], [2, ""])
     assert.match(wrong.stderr, /--tenant takes/)
-    const missing = await reins("revoke", "apikey_1")
+    const missing = await keys("revoke", "apikey_1")
     assert.equal(missing.code, 3)
     assert.match(missing.stderr, /There is no key apikey_1/)
   })

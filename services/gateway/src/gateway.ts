@@ -13,6 +13,7 @@ import type { Access } from "./http/auth.ts"
 import type { GatewayContext } from "./http/context.ts"
 import { InFlight } from "./http/idempotency.ts"
 import { type HttpServer, listen } from "./http/server.ts"
+import { LogWatch } from "./log-watch.ts"
 import { Projection } from "./projection/projection.ts"
 import { commandRoutes, OwnerRoutes } from "./reins/commands.ts"
 import { reinsRoutes } from "./reins/routes.ts"
@@ -37,8 +38,10 @@ export interface GatewayOptions {
 export interface Gateway {
   readonly url: string
   readonly port: number
-  /** Everything that stood in the log at the start is known. */
+  /** Everything that stood in the log at the start is known, and the log can be reached. */
   ready(): boolean
+  /** What keeps it from being ready, in a few words; null where nothing does. */
+  unready(): string | null
   stop(): Promise<void>
 }
 
@@ -66,7 +69,17 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     answerTimeoutMs: limits.answerTimeoutMs,
     failed,
   })
-  const streams = new Streams({ open: (count) => metrics.sseClients.set(count), evicted: () => metrics.sseEvicted.inc() })
+  const watch = new LogWatch({
+    log,
+    topic: topics.sessions,
+    silenceMaxMs: limits.logSilenceMaxMs,
+    failing: (error) => logger.warn({ err: error }, "The log does not answer the gateway, which is not ready if that goes on."),
+  })
+  const streams = new Streams({
+    perCredentialMax: limits.streamsPerCredential,
+    counted: (count) => metrics.sseClients.set(count),
+    evicted: () => metrics.sseEvicted.inc(),
+  })
   const commands = new Commands({
     log,
     topic: topics.commands,
@@ -104,7 +117,9 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   app.route("/reins/v1", reinsRoutes({ gateway: context, projection, codec }))
 
   await Promise.all([projection.start(), directory.start()])
+  watch.start()
   const stopFollowing = async (): Promise<void> => {
+    watch.stop()
     await Promise.all([projection.stop(), directory.stop()])
   }
   let server: HttpServer
@@ -121,11 +136,13 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     await stopFollowing()
   }
   let stopped: Promise<void> | undefined
+  const unready = (): string | null => (projection.ready() && directory.ready() ? watch.unreachable() : "catching up")
   if (log.kind === "sqlite") owner.announce(config.dataDir, server.url)
   return {
     url: server.url,
     port: server.port,
-    ready: () => projection.ready() && directory.ready(),
+    ready: () => unready() === null,
+    unready,
     stop: () => (stopped ??= stop()),
   }
 }

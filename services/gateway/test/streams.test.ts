@@ -6,7 +6,7 @@ import { describe, it, type TestContext } from "node:test"
 import { type FollowOptions, type Log, partitionOf } from "@reins/log"
 import { agent, fact } from "@reins/session/testing"
 import { Streams } from "../src/sessions/stream.ts"
-import { type Opened, stage } from "./stage.ts"
+import { type ErrorBody, type Opened, stage } from "./stage.ts"
 
 const mib = 1024 * 1024
 /** What a stream may leave unread before its client is let go. */
@@ -61,9 +61,9 @@ class Watched {
   }
 }
 
-async function until(holds: () => boolean, what: string): Promise<void> {
+async function until(holds: () => boolean | Promise<boolean>, what: string): Promise<void> {
   const end = performance.now() + 60_000
-  while (!holds()) {
+  while (!(await holds())) {
     assert.ok(performance.now() < end, `Waited in vain: ${what}.`)
     await new Promise((resolve) => setTimeout(resolve, 5))
   }
@@ -155,7 +155,8 @@ describe("the streams of a gateway", () => {
   async function streaming(t: TestContext): Promise<Streaming> {
     const counts = { open: 0, evicted: 0 }
     const streams = new Streams({
-      open: (count) => {
+      perCredentialMax: 10,
+      counted: (count) => {
         counts.open = count
       },
       evicted: () => counts.evicted++,
@@ -183,7 +184,7 @@ describe("the streams of a gateway", () => {
     const socket = await asking(t, port, "/")
     const response = await next()
     let closed = 0
-    const stream = streams.open(response, {}, () => closed++)
+    const stream = streams.open("me", response, {}, () => closed++)
     await once(socket, "data")
     socket.pause()
     assert.equal(counts.open, 1)
@@ -207,7 +208,7 @@ describe("the streams of a gateway", () => {
     const { streams, counts, port, next } = await streaming(t)
     const socket = await asking(t, port, "/")
     const response = await next()
-    const stream = streams.open(response, {}, () => undefined)
+    const stream = streams.open("me", response, {}, () => undefined)
     await once(socket, "data")
     const frame = `data: ${"x".repeat(100_000)}\n\n`
     let came = 0
@@ -230,8 +231,41 @@ describe("the streams of a gateway", () => {
     socket.destroy()
     await once(response, "close")
     let closed = 0
-    streams.open(response, {}, () => closed++).write("data: x\n\n")
+    streams.open("me", response, {}, () => closed++).write("data: x\n\n")
     assert.deepEqual({ closed, open: counts.open }, { closed: 1, open: 0 })
+  })
+})
+
+describe("a key that has as many streams open as it may", () => {
+  it("is told so and when to try again, and gets another where one has ended; other keys are not concerned", async (t) => {
+    const world = await stage(t)
+    const opened = await world.open({ access: "keys", limits: { streamsPerCredential: 2 } })
+    await world.say(fact("session.started", { sessionId, tenant: "default", agent: agent(), input: null }))
+    const [full, other] = [await world.key("default", "full"), await world.key("default", "other")]
+    const ask = async (key: string): Promise<{ readonly response: Response; readonly end: () => void }> => {
+      const abort = new AbortController()
+      t.after(() => abort.abort())
+      const url = `${opened.url}/v1/sessions/${sessionId}/events/stream`
+      return { response: await fetch(url, { headers: { "x-api-key": key }, signal: abort.signal }), end: () => abort.abort() }
+    }
+    const [first, second] = [await ask(full), await ask(full)]
+    assert.deepEqual([first.response.status, second.response.status], [200, 200])
+
+    const { response } = await ask(full)
+    assert.equal(response.status, 429)
+    assert.equal(response.headers.get("retry-after"), "8")
+    const { error } = (await response.json()) as ErrorBody
+    assert.equal(error.type, "rate_limit_error")
+    assert.match(error.message, /^This key has 2 event streams open/)
+    // What is no stream goes on, and so does who has another key.
+    const shown = await fetch(`${opened.url}/v1/sessions/${sessionId}`, { headers: { "x-api-key": full } })
+    assert.equal(shown.status, 200)
+    assert.equal((await ask(other)).response.status, 200)
+
+    first.end()
+    await until(async () => (await opened.metrics.sseClients.get()).values[0]?.value === 2, "the gateway has heard of the end")
+    assert.equal((await ask(full)).response.status, 200)
+    assert.equal((await ask(full)).response.status, 429)
   })
 })
 

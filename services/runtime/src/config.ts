@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs"
 import { isIPv4 } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
+import type { S3Bucket } from "@reins/log/s3"
 import { z } from "zod"
 
 const port = z.coerce.number().int().min(0).max(65_535)
@@ -64,23 +65,18 @@ const secrets = new Set([
   "ANTHROPIC_AUTH_TOKEN",
 ])
 /** Read by tests and scripts only. */
-const foreign = new Set(["REINS_REQUIRE_KAFKA", "REINS_TEST_KAFKA", "REINS_TEST_REGISTRY", "REINS_NODE", "REINS_MODEL_LATENCY_MS"])
+const foreign = new Set([
+  "REINS_REQUIRE_KAFKA",
+  "REINS_REQUIRE_BROWSER",
+  "REINS_CHROMIUM",
+  "REINS_TEST_KAFKA",
+  "REINS_TEST_REGISTRY",
+  "REINS_NODE",
+  "REINS_MODEL_LATENCY_MS",
+])
 
 /** Where values stand that are too large for a record. */
-export type BlobsConfig =
-  | { readonly kind: "folder"; readonly path: string }
-  | {
-      readonly kind: "s3"
-      readonly bucket: string
-      /** Without a slash at either end; may be empty. */
-      readonly prefix: string
-      readonly region: string
-      /** Null: Amazon's own. */
-      readonly endpoint: string | null
-      readonly accessKeyId: string
-      readonly secretAccessKey: string
-      readonly sessionToken: string | null
-    }
+export type BlobsConfig = { readonly kind: "folder"; readonly path: string } | ({ readonly kind: "s3" } & S3Bucket)
 
 export interface Config {
   /** Null: the embedded log. */

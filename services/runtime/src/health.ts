@@ -3,7 +3,8 @@ import type { AddressInfo } from "node:net"
 import type { Metrics } from "./metrics.ts"
 
 export interface HealthOptions {
-  readonly ready: () => boolean
+  /** Why nothing should be sent here at the moment, in a few words; null where something may. */
+  readonly unready: () => string | null
   readonly alive: () => boolean
   readonly metrics: Metrics
 }
@@ -17,8 +18,10 @@ export function answerHealth(options: HealthOptions, request: IncomingMessage, r
   switch (request.url) {
     case "/livez":
       return answer(options.alive() ? 200 : 503, options.alive() ? "alive\n" : "failed\n")
-    case "/readyz":
-      return answer(options.ready() ? 200 : 503, options.ready() ? "ready\n" : "catching up\n")
+    case "/readyz": {
+      const why = options.unready()
+      return why === null ? answer(200, "ready\n") : answer(503, `${why}\n`)
+    }
     case "/metrics":
       options.metrics.registry.metrics().then(
         (text) => response.writeHead(200, { "content-type": options.metrics.registry.contentType }).end(text),
@@ -35,7 +38,7 @@ export interface Health {
   stop(): Promise<void>
 }
 
-/** `/livez`, `/readyz` and `/metrics`. Ready means: a member that was told its share of the partitions, be it nothing, and caught up on all of it. */
+/** `/livez`, `/readyz` and `/metrics`. Ready means: a member that was told its share of the partitions, be it nothing, and caught up on all of it; with a front, that too. */
 export async function serveHealth(options: HealthOptions & { readonly host: string; readonly port: number }): Promise<Health> {
   const server: Server = createServer((request, response) => {
     if (!answerHealth(options, request, response))

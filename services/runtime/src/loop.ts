@@ -260,10 +260,16 @@ export class Loop {
    * at once, and a rollout that waits for it must not wait for ever.
    */
   ready(): boolean {
-    if (this.#options.services.length === 0) return !this.#draining
-    if (this.#following === undefined || !this.#following.alive() || this.#draining) return false
-    if (this.#declarations !== undefined && !this.#declarations.caughtUp) return false
-    return [...this.#owned.values()].every((owned) => this.#isReady(owned))
+    return this.unready() === null
+  }
+
+  /** What keeps it from being ready, in a few words; null where nothing does. */
+  unready(): string | null {
+    if (this.#draining) return "draining"
+    if (this.#options.services.length === 0) return null
+    if (this.#following?.alive() !== true) return "not known to be a member of its group"
+    const isBehind = this.#declarations?.caughtUp === false || [...this.#owned.values()].some((owned) => !this.#isReady(owned))
+    return isBehind ? "catching up" : null
   }
 
   get partitions(): readonly number[] {

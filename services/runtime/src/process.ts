@@ -56,7 +56,8 @@ export interface Fronted extends Omit<ServiceContext, "me"> {
 
 export interface Front {
   readonly port: number
-  ready(): boolean
+  /** Why it cannot serve, in a few words; null where it can. */
+  unready(): string | null
   stop(): Promise<void>
 }
 
@@ -130,7 +131,7 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
       ...(options.observe === undefined ? {} : { observe: options.observe }),
       ...(options.commitIntervalMs === undefined ? {} : { commitIntervalMs: options.commitIntervalMs }),
     })
-    const state: HealthOptions = { ready: () => loop.ready() && front?.ready() !== false, alive: () => !failed, metrics }
+    const state: HealthOptions = { unready: () => loop.unready() ?? front?.unready() ?? null, alive: () => !failed, metrics }
     if (options.front !== undefined) {
       const beside = (request: IncomingMessage, response: ServerResponse): boolean => answerHealth(state, request, response)
       front = await options.front({ config, codec, metrics, logger, log, instance, beside, failed: fail })

@@ -450,7 +450,7 @@ describe("a member of the group", () => {
     const health = await serveHealth({
       host: "127.0.0.1",
       port: 0,
-      ready: () => second.ready(),
+      unready: () => second.unready(),
       alive: () => true,
       metrics: new Metrics("test"),
     })

@@ -254,6 +254,8 @@ export function sessionRoutes({ gateway, projection, commands, streams }: Sessio
     for (const one of previews)
       if (one !== "agent.message" && one !== "agent.thinking") throw invalid(`event_deltas: there is no ${one} to preview.`)
     const response = c.env.outgoing
+    const credential = c.get("credential")
+    streams.admit(credential)
     const wanted: ReadonlySet<string> = new Set(previews)
     // Previews of an answer that had begun before this connection would not be a prefix of it: they are left out.
     const followed = new Set<string>()
@@ -266,7 +268,7 @@ export function sessionRoutes({ gateway, projection, commands, streams }: Sessio
       stream.write(frameOf(event, place))
       if (event.type === "session.deleted") stream.end("")
     })
-    const stream = streams.open(response, { "request-id": c.get("requestId") }, unlisten)
+    const stream = streams.open(credential, response, { "request-id": c.get("requestId") }, unlisten)
     const since = placeOf(c.req.header("last-event-id"))
     if (since !== null) stream.resume(missedSince(projection.store, sessionId, since), missedMax)
     return RESPONSE_ALREADY_SENT

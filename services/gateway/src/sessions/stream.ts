@@ -1,5 +1,6 @@
 import type { ServerResponse } from "node:http"
 import type { ApiEvent } from "@reins/session"
+import { ApiError } from "../http/errors.ts"
 import type { EventRow, Place } from "../projection/store.ts"
 
 /** A proxy cuts what is silent for longer. */
@@ -7,21 +8,41 @@ const keepAliveMs = 8000
 /** A client that leaves so much unread is gone or will not catch up: it reconnects, lists, and goes on. */
 const unreadMaxBytes = 4 * 1024 * 1024
 
+export interface StreamsOptions {
+  /** How many one credential may have open at a time. */
+  readonly perCredentialMax: number
+  /** Told how many are open. */
+  readonly counted: (count: number) => void
+  readonly evicted: () => void
+}
+
 /** Server-sent events, by hand: `event:` on every frame (the SDK drops a frame without), `id:` = position in the log. */
 export class Streams {
   readonly #open = new Set<Stream>()
   readonly #timer: NodeJS.Timeout
-  readonly #counted: { readonly open: (count: number) => void; readonly evicted: () => void }
+  readonly #openBy = new Map<string, number>()
+  readonly #options: StreamsOptions
 
-  constructor(counted: { readonly open: (count: number) => void; readonly evicted: () => void }) {
-    this.#counted = counted
+  constructor(options: StreamsOptions) {
+    this.#options = options
     this.#timer = setInterval(() => {
       for (const stream of this.#open) stream.write(": keep-alive\n\n")
     }, keepAliveMs)
     this.#timer.unref()
   }
 
-  open(response: ServerResponse, headers: Readonly<Record<string, string>>, closed: () => void): Stream {
+  /** Throws 429 where this credential has as many open as it may. Holds for the stream that it opens in the same turn. */
+  admit(credential: string): void {
+    const { perCredentialMax } = this.#options
+    if ((this.#openBy.get(credential) ?? 0) < perCredentialMax) return
+    throw new ApiError(429, "rate_limit_error", `This key has ${perCredentialMax} event streams open, and may have no more. Close some.`, {
+      // By then the keep-alive has shown which clients are gone.
+      headers: { "retry-after": String(keepAliveMs / 1000) },
+    })
+  }
+
+  /** `closed` is called once, be it before this returns. */
+  open(credential: string, response: ServerResponse, headers: Readonly<Record<string, string>>, closed: () => void): Stream {
     response.writeHead(200, {
       ...headers,
       "content-type": "text/event-stream; charset=utf-8",
@@ -29,22 +50,29 @@ export class Streams {
       connection: "keep-alive",
       "x-accel-buffering": "no",
     })
-    const stream = new Stream(response, this.#counted.evicted)
+    const stream = new Stream(response, this.#options.evicted)
     // A client that has gone while its request was judged does not say so once more.
     if (response.destroyed) {
       closed()
       return stream
     }
     this.#open.add(stream)
-    this.#counted.open(this.#open.size)
+    this.#count(credential, 1)
     response.once("close", () => {
       this.#open.delete(stream)
-      this.#counted.open(this.#open.size)
+      this.#count(credential, -1)
       closed()
     })
     // Something has to leave now: a client may wait for the first byte before it lists.
     stream.write(": open\n\n")
     return stream
+  }
+
+  #count(credential: string, change: 1 | -1): void {
+    const left = (this.#openBy.get(credential) ?? 0) + change
+    if (left === 0) this.#openBy.delete(credential)
+    else this.#openBy.set(credential, left)
+    this.#options.counted(this.#open.size)
   }
 
   /** Ends all, with a hint when to come back. */

@@ -11,7 +11,8 @@ import {
   sha256Of,
 } from "./blobs.ts"
 
-export interface S3Options {
+/** A bucket and how to reach it. */
+export interface S3Bucket {
   readonly bucket: string
   /** Without a slash at either end; may be empty. */
   readonly prefix: string
@@ -21,6 +22,9 @@ export interface S3Options {
   readonly accessKeyId: string
   readonly secretAccessKey: string
   readonly sessionToken: string | null
+}
+
+export interface S3Options extends S3Bucket {
   /** How long one request may take. */
   readonly timeoutMs?: number
   /** How long a collector may take between its last look at a blob and the end of its removal; who puts an old one again waits as long. */
