@@ -141,7 +141,7 @@ export const differences: readonly Difference[] = [
   {
     id: "D4",
     hosted: "A create or a send that is tried again after a lost response is done twice.",
-    here: "The SDK's own retries are recognised, and Idempotency-Key is taken.",
+    here: "The SDK's own retries are recognised by credential and body for two minutes, and Idempotency-Key is taken. Without a key, the same words said again within that time whose first try never arrived pass for a retry.",
     provedBy: [
       { file: "test/sdk/story-wire.ts", title: "a retry of a request whose answer was lost has no second effect; a repetition has" },
     ],

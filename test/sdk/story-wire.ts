@@ -121,6 +121,7 @@ export function wireSteps(teller: Teller): readonly Step[] {
     },
     {
       name: "every frame names its event and its place, and a stream goes on behind the last place seen",
+      ofOneConnection: true,
       async run() {
         const { session } = await teller.opened(ordersAgent)
         const path = `${base}/v1/sessions/${session.id}/events/stream`

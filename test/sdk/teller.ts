@@ -66,6 +66,8 @@ export interface StoryContext {
 /** A piece of the story that stands alone: it makes what it needs, and holds with any other before it. */
 export interface Step {
   readonly name: string
+  /** It reads a connection by hand, which nobody reopens after a kill. */
+  readonly ofOneConnection?: true
   run(): Promise<void>
 }
 
