@@ -1045,6 +1045,30 @@ export const mutants: readonly Mutant[] = [
     ],
   },
   {
+    name: "parked-request-left-open",
+    wrong: "A request that was open when its session was parked is open again when it is resumed, though its answer was late (I22).",
+    patches: [{ folder: "schemas/session/src", find: "before: leftOff(session, at)", replace: "before: session" }],
+    shownBy: ["blob-away", "blob-spoilt"],
+  },
+  {
+    name: "unread-is-judged",
+    wrong: "A session of which something cannot be read is archived for what it looks like (B16).",
+    patches: [{ folder: "services/intake/src", find: "refusalWhileUnread(view, sessionId, command.type) ?? ", replace: "" }],
+    shownBy: ["kill", "blob-spoilt"],
+  },
+  {
+    name: "claim-on-a-lost-dispatch",
+    wrong: "A claim that was chained on a dispatch stands though that is lost (I12).",
+    patches: [
+      {
+        folder: "schemas/session/src",
+        find: " && (event.causedBy === null || event.causedBy === call.dispatch.eventId)",
+        replace: "",
+      },
+    ],
+    shownBy: ["append-lost", "append-partial"],
+  },
+  {
     name: "span-left-open",
     wrong: "Who looks at a session whose request was interrupted or taken over is not told that it is over (I22).",
     patches: [
