@@ -1,7 +1,6 @@
 import type { TopicNames } from "@reins/events"
 import type { Commit } from "@reins/log"
 import type { OwnedPartition } from "./owned-partition.ts"
-import type { Relied } from "./snapshots.ts"
 
 /** Log time for which closed calls are remembered beyond their deadline: more than brokers' clocks differ. */
 const forgetMarginMs = 60_000
@@ -49,6 +48,14 @@ export function buriedTo(note: string | undefined): number {
 
 function reliedNote(owned: OwnedPartition, topic: string): string {
   return ` snapshots=${owned.next.get(topic) ?? 0}/${owned.places.snapshotCount}`
+}
+
+/** What a commit of `sessions` says of the snapshots that it relies on. */
+export interface Relied {
+  /** Snapshots below this offset of `snapshots` were read. */
+  readonly next: number
+  /** How many sessions had one. */
+  readonly count: number
 }
 
 /** The snapshots that a commit of `sessions` relies on, from its note; null where it relies on none. */

@@ -13,7 +13,6 @@ import {
 } from "@reins/session"
 import { KeptSessions } from "./kept-sessions.ts"
 import { Places } from "./places.ts"
-import type { Restored } from "./snapshots.ts"
 import type { PartitionSpill } from "./spill.ts"
 import { Unread, type UnreadRecord } from "./unread.ts"
 
@@ -30,6 +29,12 @@ export interface Pending {
 export interface Committed {
   readonly offset: number
   readonly note: string
+}
+
+/** Where a partition is read on from. */
+export interface Restored {
+  readonly sessions: number
+  readonly snapshots: number
 }
 
 const none: readonly Pending[] = []

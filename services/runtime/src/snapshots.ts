@@ -5,8 +5,8 @@ import type { Codec } from "@reins/log/codec"
 import { foldVersion, type Status } from "@reins/session"
 import type { Logger } from "pino"
 import { type Clock, pause } from "./clock.ts"
-import { reliedOn } from "./offsets.ts"
-import type { Committed, OwnedPartition } from "./owned-partition.ts"
+import { type Relied, reliedOn } from "./offsets.ts"
+import type { Committed, OwnedPartition, Restored } from "./owned-partition.ts"
 import type { Place, SnapshotRead } from "./places.ts"
 
 /** How long a session rests before it is written: a conversation goes on sooner. */
@@ -18,20 +18,6 @@ const underWayMax = 500
 /** A state above this does not fit into a record with room to spare. Such a session is read from its beginning. */
 const textMax = 700_000
 const readAgainMs = 500
-
-/** What a commit of `sessions` says of the snapshots that it relies on. */
-export interface Relied {
-  /** Snapshots below this offset of `snapshots` were read. */
-  readonly next: number
-  /** How many sessions had one. */
-  readonly count: number
-}
-
-/** Where a partition is read on from. */
-export interface Restored {
-  readonly sessions: number
-  readonly snapshots: number
-}
 
 interface Frozen {
   readonly status: Status
