@@ -1,5 +1,5 @@
-// `npm run crashpoints [-- --memory | --kafka] [--lanes 6] [--sample N]`: a process dies at every point of the golden stories, on the memory
-// log and on a broker of its own. The exit code is the verdict.
+// `npm run crashpoints [-- --memory | --kafka] [--points REGEXP] [--lanes 6] [--sample N]`: a process dies at every point of the golden stories,
+// on the memory log and on a broker of its own. The exit code is the verdict.
 
 import { availableParallelism, loadavg } from "node:os"
 import process from "node:process"
@@ -15,10 +15,13 @@ const { values } = parseArgs({
     memory: { type: "boolean", default: false },
     kafka: { type: "boolean", default: false },
     lanes: { type: "string", default: "6" },
+    /** Only points that are called so, such as `snapshots|blob`. */
+    points: { type: "string", default: "" },
     sample: { type: "string" },
     seed: { type: "string", default: "1" },
   },
 })
+const isWanted = ({ at }: { readonly at: { readonly point: string } }): boolean => new RegExp(values.points).test(at.point)
 const both = values.memory === values.kafka
 const told: Told[] = []
 const say = (line: string): void => void process.stdout.write(`${line}\n`)
@@ -29,7 +32,7 @@ if (both || values.memory) {
   for (const stage of stages) {
     const began = performance.now()
     const name = `${stage.story}, ${stage.shape}`
-    const points = await runs.points(stage)
+    const points = (await runs.points(stage)).filter(isWanted)
     for (const point of points) {
       const { at, reached, judgement } = await runs.crash(point)
       told.push({ log: `memory, ${name}`, point: at.point, reached, account: judgement, breaches: judgement.breaches })
@@ -44,9 +47,9 @@ if (both || values.kafka) {
   const runs = await new KafkaRuns(kafka.env).open()
   try {
     const began = performance.now()
-    const all = [...(await runs.points())]
+    const all = (await runs.points()).filter(isWanted)
     const random = new Random(Number(values.seed))
-    const count = values.sample === undefined ? all.length : Number(values.sample)
+    const count = Math.min(all.length, Number(values.sample ?? all.length))
     const points =
       values.sample === undefined
         ? all
