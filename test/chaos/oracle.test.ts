@@ -256,3 +256,50 @@ describe("the oracle on calls that wait for someone", () => {
     assert.ok(lost.length >= 1 && lost.length < results.length, `${lost.length} of ${results.length}`)
   })
 })
+
+describe("the oracle on a conversation that outgrew its window", () => {
+  const sessionId = "sesn_compacted"
+  const journal = new Map<string, JournalLine[]>()
+  let records: readonly LoggedRecord[]
+  before(async () => {
+    const recording = Recording.from(fileURLToPath(new URL("../recorded/0.1.0-compacted.jsonl", import.meta.url)))
+    records = (await recording.read()).records.get(sessionId) ?? []
+    const fold = new SessionsFold()
+    for (const { topic, type, value, offset, timestamp } of records) {
+      if (!topic.endsWith(".sessions")) continue
+      fold.apply(value as SessionEvent, { offset, timestamp })
+      const session = fold.get(sessionId)
+      if (type !== "model.requested" || session.phase !== "awaiting-model") continue
+      const body = openRequestBody(session)
+      journal.set(sha256Hex(body), [{ at: timestamp, sha256: sha256Hex(body), body }])
+    }
+  })
+
+  const judged = (change: (record: LoggedRecord) => LoggedRecord): readonly string[] =>
+    judge({ sessionId, records: records.map(change), effects: [], journal, acknowledged: [], ledgered: new Set() }).breaches
+  const changing = (type: string, changes: (value: LoggedRecord["value"]) => object) => (record: LoggedRecord) =>
+    record.type === type ? { ...record, value: { ...record.value, ...changes(record.value) } } : record
+
+  it("finds nothing where nothing is wrong", () => {
+    assert.ok(records.filter(({ type }) => type === "context.compacted").length > 1)
+    assert.deepEqual(
+      judged((record) => record),
+      [],
+    )
+  })
+
+  it("finds I8 where another text than the summary takes the conversation's place", () => {
+    const breaches = judged(changing("context.compacted", () => ({ content: '[{"text":"All is well.","type":"text"}]' })))
+    assert.match(breaches.join("\n"), /I8: @\d+ puts another text in the place of the conversation/)
+  })
+
+  it("finds I8 where the conversation goes on as if it were whole", () => {
+    const breaches = judged((record) => (record.type === "context.compacted" ? { ...record, verdict: "superseded" } : record))
+    assert.match(breaches.join("\n"), /I8: the request of turn/)
+  })
+
+  it("finds I8 where the message that waited for the summary is lost", () => {
+    const breaches = judged(changing("model.requested", (value) => (value.compacts === 0 ? { takes: 0 } : {})))
+    assert.match(breaches.join("\n"), /I8: the request of turn/)
+  })
+})

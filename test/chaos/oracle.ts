@@ -179,6 +179,8 @@ function followStory(log: readonly LoggedRecord[], { journal }: Evidence, accoun
   let inTurn = false
   const asks = toolsThatAsk(log)
   let request: LoggedRecord | null = null
+  /** While a summary is asked for: what the turn takes beside it. */
+  let compaction: readonly Block[] | null = null
   const requestsOfTurn = new Set<string>()
   for (const record of log) {
     const { type, value, offset } = record
@@ -198,10 +200,22 @@ function followStory(log: readonly LoggedRecord[], { journal }: Evidence, accoun
       case "session.idled":
         // It waits in the middle of its turn.
         if (value.reason === "requires_action") break
+        // Without its summary the conversation goes on as it was.
+        blocks.push(...(compaction ?? []))
+        compaction = null
         stopped = false
         inTurn = false
         break
+      case "context.compacted": {
+        const summary = summaryOf(log, value)
+        if (compaction === null || !String(value.content).includes(summary))
+          breach(`I8: @${offset} puts another text in the place of the conversation than the summary that was given`)
+        blocks.splice(0, blocks.length, ...said("user", value.content as string), ...(compaction ?? []))
+        compaction = null
+        break
+      }
       case "model.requested": {
+        const asksForSummary = typeof value.compacts === "number"
         if (stopped) breach(`I18: a request was accepted at @${offset}, after the interrupt`)
         if (value.attempt === 1) {
           for (const use of open) {
@@ -209,8 +223,10 @@ function followStory(log: readonly LoggedRecord[], { journal }: Evidence, accoun
             else blocks.push({ role: "user", json: resultOf(use) })
           }
           open = []
-          for (const content of queued.splice(0, value.takes as number))
-            for (const json of blocksOf(content)) blocks.push({ role: "user", json })
+          const taken = queued.splice(0, value.takes as number).flatMap((content) => said("user", content))
+          // What a turn takes stands behind the summary that it asks for first.
+          compaction = asksForSummary ? taken : null
+          if (!asksForSummary) blocks.push(...taken)
           requestsOfTurn.clear()
           turn++
           if (value.turn !== turn) breach(`I12: request @${offset} is of turn ${value.turn}, not ${turn}`)
@@ -223,7 +239,9 @@ function followStory(log: readonly LoggedRecord[], { journal }: Evidence, accoun
         requestsOfTurn.add(value.bodyHash as string)
         if (requestsOfTurn.size > 1) breach(`I8: the attempts of turn ${turn} ask different things`)
         const asked = journal.get(value.bodyHash as string)
-        if (asked !== undefined) checkBody(asked[0]?.body ?? "", blocks, `turn ${turn} @${offset}`, breach)
+        // What was too much for the window is asked for as a transcript, and what that leaves out is the product's to choose.
+        if (asked !== undefined && !(value.compacts > 0))
+          checkBody(asked[0]?.body ?? "", asksForSummary ? [...blocks, asking] : blocks, `turn ${turn} @${offset}`, breach)
         break
       }
       case "model.failed":
@@ -233,6 +251,7 @@ function followStory(log: readonly LoggedRecord[], { journal }: Evidence, accoun
         answered = true
         if (value.claim !== request?.value.eventId) breach(`I9: the response @${offset} answers a claim that was not open`)
         if (!journal.has(String(request?.value.bodyHash))) breach(`I8: the model never got the bytes whose hash turn ${turn} recorded`)
+        if (compaction !== null) break
         for (const json of blocksOf(value.content as string)) {
           blocks.push({ role: "assistant", json })
           const block = JSON.parse(json) as { type: string; id: string; name: string }
@@ -352,6 +371,20 @@ function resultOf({ id, closedBy }: Use): string {
   }
 }
 
+function said(role: string, content: string): readonly Block[] {
+  return blocksOf(content).map((json) => ({ role, json }))
+}
+
+/** What asks for a summary, in words that are the product's. */
+const asking: Block = { role: "user", json: "*" }
+
+/** The text of the answer that a compaction stands on. */
+function summaryOf(log: readonly LoggedRecord[], compacted: LoggedRecord["value"]): string {
+  const response = log.find(({ type, value }) => type === "model.responded" && value.eventId === compacted.causedBy)
+  const texts = (JSON.parse(response?.value.content ?? "[]") as { text?: string }[]).flatMap(({ text }) => text ?? [])
+  return JSON.stringify(texts.join("\n").trim()).slice(1, -1)
+}
+
 function blocksOf(content: string): readonly string[] {
   return (JSON.parse(content) as unknown[]).map(canonical)
 }
@@ -366,7 +399,8 @@ function checkBody(body: string, expected: readonly Block[], where: string, brea
   }
   for (const [index, block] of got.entries()) {
     const wanted = expected[index] as Block
-    if (block.role === wanted.role && (block.json === wanted.json || isInterrupted(block.json, wanted.json))) continue
+    if (block.role === wanted.role && (wanted.json === asking.json || block.json === wanted.json || isInterrupted(block.json, wanted.json)))
+      continue
     breach(`I8: block ${index} of the request of ${where} is ${block.role} ${block.json}, not ${wanted.role} ${wanted.json}`)
     return
   }

@@ -3,106 +3,119 @@ import process from "node:process"
 import { setTimeout as sleep } from "node:timers/promises"
 import { topicNames } from "@reins/events"
 import { build } from "@reins/host"
-import { partitionOf } from "@reins/log"
-import { Codec } from "@reins/log/codec"
+import { type Log, partitionOf } from "@reins/log"
+import { MemoryBlobs, withBlobs } from "@reins/log/blobs"
+import type { Codec } from "@reins/log/codec"
 import { MemoryBroker, type MemoryLog } from "@reins/log/memory"
-import { type Config, Metrics, type RunningProcess, startProcess, toolsTopicSettings, topicSettings, version } from "@reins/runtime"
+import {
+  type Config,
+  Metrics,
+  type Pace,
+  type RunningProcess,
+  startProcess,
+  toolsTopicSettings,
+  topicSettings,
+  version,
+} from "@reins/runtime"
+import { stateDigest } from "@reins/session"
 import { type Backend, loadTools, toolsBackend, worker } from "@reins/worker-kit"
-import { readWholeLog, type WholeLog } from "../chaos/read-log.ts"
 import { type CrashAt, Mortal } from "./mortal.ts"
-
-/** Sets of services that share a process. */
-export type Shape = Readonly<Record<string, readonly string[]>>
-
-/** All in one process, and each apart. */
-export const shapes: Readonly<Record<string, Shape>> = {
-  hosted: { host: ["intake", "llm-invoker", "tool-router", "tool-workers/http", "classes"] },
-  apart: {
-    intake: ["intake"],
-    "llm-invoker": ["llm-invoker"],
-    "tool-router": ["tool-router"],
-    "tool-workers/http": ["tool-workers/http"],
-    "tool-workers/classes": ["classes"],
-  },
-}
+import { fieldBytesMax, Seen, type Shape, type Step } from "./story.ts"
 
 const partitions = 1
+/** How often offsets are committed, and how soon snapshots are written: a story of some 50 ms shall have them all. */
+const pace: Pace = { commitIntervalMs: 5, snapshotRestsMs: 10, snapshotUncoveredMax: 5 }
+const drainMs = 1000
 
 interface Alive {
   readonly log: MemoryLog
   readonly mortal: Mortal
+  readonly started: Promise<void>
   running: RunningProcess | null
 }
 
-/** Processes over one broker in memory, one of which is to die; its successor is started at once. */
+export interface MemoryWorldOptions {
+  readonly config: Config
+  readonly codec: Codec
+  readonly backend: Backend
+  readonly shape: Shape
+  /** Whether the log has a cleaner, as a broker, or takes records out at once, as a log of this machine. */
+  readonly cleaner: "compacts" | "none"
+}
+
+/** Processes over one broker and one blob store in memory, one of which is to die; its successor is started at once. */
 export class MemoryWorld {
   /** The process that died; null until then. */
   died: string | null = null
-  readonly #broker = new MemoryBroker()
-  readonly #config: Config
-  readonly #backend: Backend
-  readonly #shape: Shape
+  readonly blobs: MemoryBlobs = new MemoryBlobs()
+  readonly #broker: MemoryBroker
+  readonly #options: MemoryWorldOptions
   readonly #alive = new Map<string, Alive>()
   readonly #failures: Error[] = []
-  readonly #started: Promise<void>[] = []
-  #over = false
+  #counts = false
 
-  constructor(config: Config, backend: Backend, shape: Shape) {
-    this.#config = { ...config, partitions }
-    this.#backend = backend
-    this.#shape = shape
+  constructor(options: MemoryWorldOptions) {
+    this.#options = options
+    this.#broker = new MemoryBroker({ cleaner: options.cleaner })
   }
 
-  /** Starts every process; the one that is named dies where it is told to. */
-  async start(doomed: string | null, crashAt: CrashAt | null): Promise<void> {
-    const log = this.#broker.connect()
-    const { prefix } = this.#config
-    await log.applyTopics([...topicSettings(prefix, partitions), toolsTopicSettings(prefix, partitions, this.#backend.backend)])
-    for (const name of Object.keys(this.#shape)) this.#begin(name, name === doomed ? crashAt : null)
-    // One that dies while it starts is followed by another, whose start counts in its place.
-    for (const started of this.#started) await started
+  /** Starts every process; the one that is named dies where it is told to. `counts`: its points count from here on. */
+  async start(doomed: string | null, crashAt: CrashAt | null, counts: boolean): Promise<void> {
+    const { config, backend, shape } = this.#options
+    const { prefix } = config
+    this.#counts = counts
+    await this.#broker
+      .connect()
+      .applyTopics([...topicSettings(prefix, partitions), toolsTopicSettings(prefix, partitions, backend.backend)])
+    for (const name of Object.keys(shape)) this.#begin(name, name === doomed ? crashAt : null)
+    for (const name of Object.keys(shape)) await this.#living(name)
+  }
+
+  /** The process of this name once it has started. One that dies while it starts is followed by another, whose start counts in its place. */
+  async #living(name: string): Promise<Alive> {
+    for (;;) {
+      const one = this.#alive.get(name) as Alive
+      await one.started
+      if (!one.mortal.dead) return one
+      await sleep(0)
+    }
   }
 
   #begin(name: string, crashAt: CrashAt | null): void {
     const log = this.#broker.connect()
-    const mortal = new Mortal(crashAt, () => {
+    const mortal = new Mortal(crashAt, this.#counts, () => {
       this.died = name
       log.kill()
       // After the turn in which it died: the group learns of it when the session timeout is over.
       setImmediate(() => {
         log.expire()
         void one.running?.loop.stop().catch(() => undefined)
-        if (!this.#over) this.#begin(name, null)
+        this.#begin(name, null)
       })
     })
-    const one: Alive = { log, mortal, running: null }
+    const started = Promise.race([
+      mortal.died,
+      this.#run(name, log, mortal).then((running) => {
+        one.running = running
+      }),
+    ])
+    const one: Alive = { log, mortal, started, running: null }
     this.#alive.set(name, one)
-    const died = new Promise<void>((resolve) => {
-      const look = (): void => {
-        if (mortal.dead) resolve()
-        else if (one.running === null && !this.#over) setTimeout(look, 1)
-      }
-      look()
-    })
-    this.#started.push(Promise.race([this.#run(name, one), died]))
   }
 
-  async #run(name: string, one: Alive): Promise<void> {
-    const services = this.#shape[name] ?? []
-    const hosted = services.filter((service) => service !== this.#backend.backend)
-    const codec = await Codec.open(this.#broker.registry)
-    one.running = await startProcess({
-      config: this.#config,
-      services: services.map((service) => (service === this.#backend.backend ? this.#backend.service : service)),
-      backends: services.includes(this.#backend.backend) ? [this.#backend.backend] : [],
-      build: (context) =>
-        one.mortal.services([
-          ...build(hosted, context),
-          ...(services.includes(this.#backend.backend) ? [worker(this.#backend, context.me)] : []),
-        ]),
-      opened: { log: one.mortal.log(one.log), codec },
-      observe: (record) => one.mortal.folded(record),
-      commitIntervalMs: 5,
+  #run(name: string, log: MemoryLog, mortal: Mortal): Promise<RunningProcess> {
+    const { config, codec, backend, shape } = this.#options
+    const services = shape[name] ?? []
+    const hosted = services.filter((service) => service !== backend.backend)
+    const isWorker = services.includes(backend.backend)
+    return startProcess({
+      config,
+      services: services.map((service) => (service === backend.backend ? backend.service : service)),
+      backends: isWorker ? [backend.backend] : [],
+      build: (context) => mortal.services([...build(hosted, context), ...(isWorker ? [worker(backend, context.me)] : [])]),
+      opened: { log: withBlobs(mortal.log(log), { codec, blobs: mortal.blobs(this.blobs), fieldBytesMax }), codec },
+      observe: (record) => mortal.folded(record),
+      pace,
       metrics: new Metrics(version),
       failed: (error) => void this.#failures.push(error),
     })
@@ -113,44 +126,79 @@ export class MemoryWorld {
     return this.#alive.get(name)?.mortal.passed ?? new Map()
   }
 
-  /** As any client would: appended, and acknowledged once this resolves. */
-  async command(sessionId: string, value: object): Promise<void> {
-    await this.#broker.connect().append({
-      topic: topicNames(this.#config.prefix).commands,
-      partition: partitionOf(sessionId, partitions),
-      key: () => sessionId,
-      value: Buffer.from(JSON.stringify(value)),
-      headers: {},
-      certainty: "always",
-    })
+  /** Where the process that runs under this name now began to read the session log. */
+  readFrom(name: string): number {
+    return this.#alive.get(name)?.mortal.readFrom.get("sessions") ?? 0
   }
 
-  /** Reads the log until the session says what is waited for; everything in it then. */
-  async until(sessionId: string, type: string, limitMs: number): Promise<WholeLog> {
-    const codec = await Codec.open(this.#broker.registry)
-    const end = performance.now() + limitMs
+  /** As any client has it. */
+  get log(): Log {
+    return withBlobs(this.#broker.connect(), { codec: this.#options.codec, blobs: this.blobs })
+  }
+
+  /** Says everything that is to be said, each when the log has come so far. */
+  async tell(steps: readonly Step[], limitMs: number): Promise<void> {
+    const { prefix } = this.#options.config
     const log = this.#broker.connect()
-    const { sessions } = topicNames(this.#config.prefix)
-    for (;;) {
-      if (this.#failures[0] !== undefined) throw this.#failures[0]
-      for await (const records of log.replay(sessions, 0, 0)) {
-        if (!records.some(({ headers }) => headers["session"] === sessionId && headers["type"] === type)) continue
-        const whole = await readWholeLog(log, codec, this.#config.prefix)
-        if (whole.records.get(sessionId)?.some((record) => record.type === type && record.verdict === "accepted")) return whole
+    const seen = new Seen(log, prefix, { sessions: 0, snapshots: 0 })
+    const end = performance.now() + limitMs
+    for (const { command, counts, done } of steps) {
+      if (counts === true) this.#count()
+      const { sessionId } = command
+      await log.append({
+        topic: topicNames(prefix).commands,
+        partition: partitionOf(sessionId, partitions),
+        key: () => sessionId,
+        value: Buffer.from(JSON.stringify(command)),
+        headers: {},
+        certainty: "always",
+      })
+      for (;;) {
+        if (this.#failures[0] !== undefined) throw this.#failures[0]
+        await seen.look()
+        if (done(seen)) break
+        if (performance.now() > end) throw new Error(`After ${command.commandId} the log did not come to what it should in ${limitMs} ms.`)
+        await sleep(1)
       }
-      if (performance.now() > end) throw new Error(`${sessionId} did not say ${type} within ${limitMs} ms.`)
-      await sleep(4)
     }
   }
 
-  async read(): Promise<WholeLog> {
-    return readWholeLog(this.#broker.connect(), await Codec.open(this.#broker.registry), this.#config.prefix)
+  #count(): void {
+    this.#counts = true
+    for (const { mortal } of this.#alive.values()) mortal.count()
   }
 
-  async stop(): Promise<void> {
-    this.#over = true
-    for (const { mortal } of this.#alive.values()) mortal.spare()
-    for (const { running, mortal } of this.#alive.values()) if (!mortal.dead) await running?.loop.stop()
+  /**
+   * Everyone drains, and their successors where they die of that. Before that, every process that reads `sessions` is to have come to these
+   * states; what it came to otherwise, as sentences.
+   */
+  async end(digests: ReadonlyMap<string, string>): Promise<readonly string[]> {
+    const differing: string[] = []
+    for (const name of Object.keys(this.#options.shape)) {
+      for (;;) {
+        const one = await this.#living(name)
+        if (!name.startsWith("tool-workers")) differing.push(...(await differences(name, one, digests)))
+        await Promise.race([one.running?.loop.drain(drainMs), one.mortal.died])
+        if (!one.mortal.dead) break
+      }
+    }
+    return differing
+  }
+}
+
+const agreesWithinMs = 5000
+
+/** Sessions of which a process has another state than these, after it had time to read everything. */
+async function differences(name: string, { running }: Alive, digests: ReadonlyMap<string, string>): Promise<readonly string[]> {
+  const end = performance.now() + agreesWithinMs
+  for (;;) {
+    const other = [...digests].filter(([sessionId, digest]) => {
+      const session = running?.loop.session(0, sessionId)
+      return session === undefined || stateDigest(session) !== digest
+    })
+    if (other.length === 0) return []
+    if (performance.now() > end) return other.map(([sessionId]) => `${name} comes to another state of ${sessionId} than the log`)
+    await sleep(2)
   }
 }
 

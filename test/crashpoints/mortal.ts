@@ -1,9 +1,9 @@
-import type { Append, Commit, Following, FollowOptions, Log, Placed } from "@reins/log"
+import type { Append, Blobs, Commit, Following, FollowOptions, Log, Placed } from "@reins/log"
 import type { AnyService, Performing } from "@reins/runtime"
 
-// A process that can die at any point at which it touches the outside: before an append and after it stands, before what is read is folded
-// and after, before an effect and after it, before a commit and after. The production code knows nothing of it: the log and the services that
-// it is given are wrapped.
+// A process that can die at any point at which it touches the outside: before an append and after it stands, before a blob is put and after,
+// before what is read is folded and after, before an effect and after it, before a commit and after, before anything is removed and after. The
+// production code knows nothing of it: the log, the blob store and the services that it is given are wrapped.
 
 /** Where a process dies: at the n-th time, from 1, that it comes to this point. */
 export interface CrashAt {
@@ -23,30 +23,39 @@ export function readCrashAt(text: string): CrashAt {
 export class Mortal {
   /** How often each point was come to, in the order in which they were first met. */
   readonly passed: Map<string, number> = new Map()
+  /** From which offset each topic was read first: above 0 where something told of what stands before. */
+  readonly readFrom: Map<string, number> = new Map()
+  readonly died: Promise<void>
   readonly #die: () => void
-  #crashAt: CrashAt | null
-  #counting = true
+  readonly #crashAt: CrashAt | null
+  #counts: boolean
   #dead = false
 
-  constructor(crashAt: CrashAt | null, die: () => void) {
+  /** `counts`: whether its points count from the beginning; otherwise from `count` on. */
+  constructor(crashAt: CrashAt | null, counts: boolean, die: () => void) {
+    const { promise, resolve } = Promise.withResolvers<void>()
+    this.died = promise
     this.#crashAt = crashAt
-    this.#die = die
+    this.#counts = counts
+    this.#die = () => {
+      resolve()
+      die()
+    }
   }
 
   get dead(): boolean {
     return this.#dead
   }
 
-  /** From now on it lives, and nothing that it does is counted: the run is over. */
-  spare(): void {
-    this.#crashAt = null
-    this.#counting = false
+  /** From now on it counts what it comes to, and dies. */
+  count(): void {
+    this.#counts = true
   }
 
   /** Comes to a point. False where the process is dead: whoever asks does nothing more. */
   #at(point: string): boolean {
     if (this.#dead) return false
-    if (!this.#counting) return true
+    if (!this.#counts) return true
     const n = (this.passed.get(point) ?? 0) + 1
     this.passed.set(point, n)
     if (this.#crashAt === null || this.#crashAt.point !== point || this.#crashAt.n !== n) return true
@@ -55,12 +64,32 @@ export class Mortal {
     return false
   }
 
+  async #around<T>(what: string, act: () => Promise<T>): Promise<T> {
+    if (!this.#at(`${what} before`)) return never()
+    const done = await act()
+    return this.#at(`${what} after`) ? done : never()
+  }
+
   log(inner: Log): Log {
-    return new MortalLog(
-      inner,
-      (point) => this.#at(point),
-      () => this.#dead,
-    )
+    return new MortalLog(inner, {
+      at: (point) => this.#at(point),
+      around: (what, act) => this.#around(what, act),
+      dead: () => this.#dead,
+      readFrom: (topic, from) => {
+        if (!this.readFrom.has(placeOf(topic))) this.readFrom.set(placeOf(topic), from)
+      },
+    })
+  }
+
+  blobs(inner: Blobs): Blobs {
+    return {
+      place: inner.place,
+      put: (sessionId, bytes) => this.#around("put blob", () => inner.put(sessionId, bytes)),
+      get: (sessionId, sha256) => (this.#dead ? never() : inner.get(sessionId, sha256)),
+      list: () => inner.list(),
+      collect: (blob, olderThanMs) => this.#around("collect blob", () => inner.collect(blob, olderThanMs)),
+      removeSession: (sessionId) => this.#around("remove blobs", () => inner.removeSession(sessionId)),
+    }
   }
 
   services(services: readonly AnyService[]): readonly AnyService[] {
@@ -69,12 +98,8 @@ export class Mortal {
       if (perform === undefined) return service
       return {
         ...service,
-        perform: async (work: unknown, performing: Performing) => {
-          const what = `effect ${service.name}${nameOf(work)}`
-          if (!this.#at(`${what} before`)) return never()
-          const drafts = await perform(work, performing)
-          return this.#at(`${what} after`) ? drafts : never()
-        },
+        perform: (work: unknown, performing: Performing) =>
+          this.#around(`effect ${service.name}${nameOf(work)}`, () => perform(work, performing)),
       }
     })
   }
@@ -97,19 +122,38 @@ function placeOf(topic: string): string {
   return found?.[1] === "tools." ? "tools" : (found?.[2] ?? topic)
 }
 
+/** What an append says: of a snapshot also how its session stands, of a tombstone that it is one. */
+function said({ value, headers }: Append): string {
+  if (value === null) return "tombstone"
+  return [headers["type"] ?? "command", ...(headers["status"] === undefined ? [] : [headers["status"]])].join(" ")
+}
+
 function never<T>(): Promise<T> {
   return new Promise(() => {})
 }
 
+/** What a log that is wrapped tells its process. */
+interface Hooks {
+  readonly at: (point: string) => boolean
+  readonly around: <T>(what: string, act: () => Promise<T>) => Promise<T>
+  readonly dead: () => boolean
+  readonly readFrom: (topic: string, from: number) => void
+}
+
 class MortalLog implements Log {
   readonly #inner: Log
-  readonly #at: (point: string) => boolean
-  readonly #dead: () => boolean
+  readonly #hooks: Hooks
+  readonly remove?: NonNullable<Log["remove"]>
+  readonly rewrite?: NonNullable<Log["rewrite"]>
 
-  constructor(inner: Log, at: (point: string) => boolean, dead: () => boolean) {
+  constructor(inner: Log, hooks: Hooks) {
     this.#inner = inner
-    this.#at = at
-    this.#dead = dead
+    this.#hooks = hooks
+    const { remove, rewrite } = inner
+    if (remove !== undefined)
+      this.remove = (topic, partition, offsets) =>
+        hooks.around(`remove ${placeOf(topic)}`, () => remove.call(inner, topic, partition, offsets))
+    if (rewrite !== undefined) this.rewrite = () => hooks.around("rewrite", () => rewrite.call(inner))
   }
 
   get kind(): Log["kind"] {
@@ -122,16 +166,16 @@ class MortalLog implements Log {
 
   // Not async: what is appended in one turn of the event loop must reach the log in that turn, or it would not leave in one batch.
   append(append: Append): Promise<Placed> {
-    const what = `append ${placeOf(append.topic)} ${append.headers["type"] ?? "command"}`
-    if (!this.#at(`${what} before`)) return never()
+    const what = `append ${placeOf(append.topic)} ${said(append)}`
+    if (!this.#hooks.at(`${what} before`)) return never()
     return this.#inner.append(append).then(
-      (placed) => (this.#at(`${what} after`) ? placed : never<Placed>()),
-      (error: unknown) => (this.#dead() ? never<Placed>() : Promise.reject(error as Error)),
+      (placed) => (this.#hooks.at(`${what} after`) ? placed : never<Placed>()),
+      (error: unknown) => (this.#hooks.dead() ? never<Placed>() : Promise.reject(error as Error)),
     )
   }
 
   withdraw(topic: string, partition: number): void {
-    if (!this.#dead()) this.#inner.withdraw(topic, partition)
+    if (!this.#hooks.dead()) this.#inner.withdraw(topic, partition)
   }
 
   replay(...args: Parameters<Log["replay"]>): ReturnType<Log["replay"]> {
@@ -143,28 +187,33 @@ class MortalLog implements Log {
   }
 
   async follow(options: FollowOptions): Promise<Following> {
-    const alive = (): boolean => !this.#dead()
+    const alive = (): boolean => !this.#hooks.dead()
+    const from: FollowOptions["from"] = (topic, partition, committed) => {
+      const where = options.from?.(topic, partition, committed) ?? 0
+      void Promise.resolve(where).then(
+        (offset) => this.#hooks.readFrom(topic, offset),
+        () => undefined,
+      )
+      return where
+    }
     const inner = await this.#inner.follow({
       ...options,
+      ...(options.from === undefined ? {} : { from }),
       assigned: (partition) => void (alive() && options.assigned?.(partition)),
       lost: (partition) => void (alive() && options.lost?.(partition)),
       caughtUp: (topic, partition) => void (alive() && options.caughtUp?.(topic, partition)),
       failed: (error) => void (alive() && options.failed?.(error)),
       records: (topic, partition, records) => {
-        if (!this.#at(`deliver ${placeOf(topic)}`)) return never<void>()
+        if (!this.#hooks.at(`deliver ${placeOf(topic)}`)) return never<void>()
         return options.records(topic, partition, records)
       },
     })
-    if (this.#dead()) return never()
+    if (this.#hooks.dead()) return never()
     return {
       partitions: () => inner.partitions(),
       alive: () => alive() && inner.alive(),
       add: (topic) => (alive() ? inner.add(topic) : never<void>()),
-      commit: async (commits: readonly Commit[]) => {
-        if (!this.#at("commit before")) return never<void>()
-        await inner.commit(commits)
-        if (!this.#at("commit after")) return never<void>()
-      },
+      commit: (commits: readonly Commit[]) => this.#hooks.around("commit", () => inner.commit(commits)),
       stop: () => inner.stop(),
     }
   }

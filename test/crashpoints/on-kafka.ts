@@ -1,20 +1,26 @@
 import { type ChildProcess, fork } from "node:child_process"
 import { randomBytes } from "node:crypto"
-import { setTimeout as sleep } from "node:timers/promises"
 import { fileURLToPath } from "node:url"
 import { topicNames } from "@reins/events"
 import { type Log, partitionOf } from "@reins/log"
 import type { Codec } from "@reins/log/codec"
 import { newInstance, openLog, readConfig } from "@reins/runtime"
 import type { Judgement } from "../chaos/oracle.ts"
-import { readWholeLog } from "../chaos/read-log.ts"
 import type { CrashAt } from "./mortal.ts"
-import type { Told } from "./mortal-process.ts"
+import { type StoryName, storyNames } from "./stories.ts"
+import { Seen, type Step } from "./story.ts"
+import { Supervisor } from "./supervisor.ts"
 import { Witnesses } from "./witnesses.ts"
 
-export interface KafkaCrash {
+export interface KafkaPoint {
+  readonly story: StoryName
   readonly at: CrashAt
+}
+
+export interface KafkaCrash extends KafkaPoint {
   readonly reached: boolean
+  /** Where the successor began to read the session log: above 0 it relied on a commit, and on snapshots for what stands before. */
+  readonly readFrom: number
   readonly judgement: Judgement
   /** From the death to the end of the session. */
   readonly recoveredMs: number
@@ -23,9 +29,9 @@ export interface KafkaCrash {
 /** A session timeout, the grace time of absence, and a machine that has other things to do. */
 const limitMs = 120_000
 const partitions = 1
-const startsMax = 3
+const agreesWithinMs = 10_000
 
-/** The golden session on a real broker, over and over: a process with every service in it, killed where it is told, and its successor. */
+/** The golden stories on a real broker, over and over: a process with every service in it, killed where it is told, and its successor. */
 export class KafkaRuns {
   readonly #env: Readonly<Record<string, string>>
   readonly #witnesses = new Witnesses()
@@ -43,8 +49,19 @@ export class KafkaRuns {
   }
 
   /** Topics and a group of their own: runs in different lanes do not meet. */
-  async lane(): Promise<Lane> {
-    return new Lane(this, `crash-${randomBytes(4).toString("hex")}`).open()
+  async lane(story: StoryName): Promise<Lane> {
+    return new Lane(this, story, `crash-${randomBytes(4).toString("hex")}`).open()
+  }
+
+  /** Every point that the processes of all stories come to. */
+  async points(): Promise<readonly KafkaPoint[]> {
+    const points: KafkaPoint[] = []
+    for (const story of storyNames) {
+      const lane = await this.lane(story)
+      points.push(...(await lane.points()))
+      await lane.close()
+    }
+    return points
   }
 
   get witnesses(): Witnesses {
@@ -62,6 +79,7 @@ export class KafkaRuns {
       ANTHROPIC_BASE_URL: this.#witnesses.modelUrl,
       ANTHROPIC_API_KEY: "none",
       LEDGER_FILE: this.#witnesses.ledger,
+      REINS_BLOBS: this.#witnesses.blobs,
     }
   }
 
@@ -81,20 +99,29 @@ export class KafkaRuns {
   }
 }
 
-interface Child {
-  readonly child: ChildProcess
-  readonly ready: Promise<boolean>
-  readonly ended: Promise<NodeJS.Signals | number | null>
-  stderr(): string
+/** Sessions of which the process that lives has another state than these, once it owns them and had time to read everything. */
+async function differences(supervisor: Supervisor, digests: ReadonlyMap<string, string>): Promise<readonly string[]> {
+  let end = Number.POSITIVE_INFINITY
+  for (;;) {
+    const { states } = await supervisor.ask({ states: [...digests.keys()] }, "states")
+    // Until the membership of the one that died has timed out, its successor owns nothing.
+    if (end === Number.POSITIVE_INFINITY && states.every(([, digest]) => digest !== null)) end = Date.now() + agreesWithinMs
+    const other = states.filter(([sessionId, digest]) => digests.get(sessionId) !== digest)
+    if (other.length === 0) return []
+    if (Date.now() > end) return other.map(([sessionId]) => `the process comes to another state of ${sessionId} than the log`)
+    await supervisor.patience("Reading the end of the log")
+  }
 }
 
-export class Lane {
+class Lane {
   readonly #runs: KafkaRuns
+  readonly #story: StoryName
   readonly #prefix: string
   #opened: { readonly log: Log; readonly codec: Codec } | undefined
 
-  constructor(runs: KafkaRuns, prefix: string) {
+  constructor(runs: KafkaRuns, story: StoryName, prefix: string) {
     this.#runs = runs
+    this.#story = story
     this.#prefix = prefix
   }
 
@@ -104,124 +131,88 @@ export class Lane {
   }
 
   /** Every point that the process comes to in a run in which nothing happens to it. */
-  async points(): Promise<readonly CrashAt[]> {
-    const { passed, judgement } = await this.#session(null)
+  async points(): Promise<readonly KafkaPoint[]> {
+    const { passed, judgement } = await this.#run(null)
     if (judgement.breaches.length > 0) throw new Error(`Without a crash: ${judgement.breaches.join("\n")}`)
-    return passed.flatMap(([point, count]) => Array.from({ length: count }, (_, index) => ({ point, n: index + 1 })))
+    return passed.flatMap(([point, count]) =>
+      Array.from({ length: count }, (_, index) => ({ story: this.#story, at: { point, n: index + 1 } })),
+    )
   }
 
-  async crash(at: CrashAt): Promise<KafkaCrash> {
-    const { judgement, diedAt, endedAt } = await this.#session(at)
-    return { at, reached: diedAt !== null, judgement, recoveredMs: diedAt === null ? 0 : endedAt - diedAt }
+  async crash(point: KafkaPoint): Promise<KafkaCrash> {
+    const { readFrom, judgement, diedAt, endedAt } = await this.#run(point.at)
+    // Who dies of its drain dies when the session has ended.
+    return { ...point, reached: diedAt !== null, readFrom, judgement, recoveredMs: diedAt === null ? 0 : Math.max(0, endedAt - diedAt) }
   }
 
-  async #session(at: CrashAt | null): Promise<{
+  async #run(at: CrashAt | null): Promise<{
     readonly passed: readonly (readonly [string, number])[]
+    readonly readFrom: number
     readonly judgement: Judgement
     readonly diedAt: number | null
     readonly endedAt: number
   }> {
     const opened = this.#opened
     if (opened === undefined) throw new Error("The lane is not open.")
-    const sessionId = this.#runs.newSession()
-    const { start, end } = this.#runs.witnesses.commands(sessionId)
-    const { sessions } = topicNames(this.#prefix)
-    let diedAt: number | null = null
-    let living = this.#start(at)
-    let failures = 0
-    const follow = (one: Child): void => {
-      void one.ended.then((how) => {
-        if (how === "SIGKILL" && diedAt === null) {
-          diedAt = Date.now()
-          living = this.#start(null)
-          follow(living)
-        } else if (typeof how === "number" && how > 0 && ++failures <= startsMax) {
-          // The registry of a busy machine was not there in time: as a supervisor does, once more.
-          living = this.#start(diedAt === null ? at : null)
-          follow(living)
-        }
-      })
-    }
-    follow(living)
-    const deadline = Date.now() + limitMs
-    const patient = async (): Promise<void> => {
-      const { child } = living
-      if (failures > startsMax && child.exitCode !== null) throw new Error(`A process ended with ${child.exitCode}:\n${living.stderr()}`)
-      if (Date.now() > deadline)
-        throw new Error(`${sessionId} is not done within ${limitMs} ms (${at?.point}:${at?.n}):\n${living.stderr()}`)
-      await sleep(50)
-    }
-    while (!(await living.ready)) await patient()
-    // Nothing of this run stands before here.
-    let next = (await opened.log.bounds(sessions))[partitionOf(sessionId, partitions)]?.end ?? 0
-    const said = async (type: string): Promise<void> => {
+    const { log, codec } = opened
+    const { witnesses } = this.#runs
+    const story = witnesses.story(this.#story, this.#runs.newSession())
+    const supervisor = new Supervisor((to) => this.#fork(to), at, limitMs)
+    await supervisor.ready()
+    const seen = await this.#seenFromNow(log)
+    let counts = false
+    for (const step of story.steps) {
+      if (step.counts === true && !counts && step !== story.steps[0]) await supervisor.ask({ count: true }, "counts")
+      counts ||= step.counts === true
+      await this.#command(log, step)
       for (;;) {
-        for await (const records of opened.log.replay(sessions, 0, next)) {
-          for (const { headers, offset } of records) {
-            next = offset + 1
-            if (headers["session"] === sessionId && headers["type"] === type) return
-          }
-        }
-        await patient()
+        await seen.look()
+        if (step.done(seen)) break
+        await supervisor.patience(`What follows ${step.command.commandId}`)
       }
     }
-    await this.#command(sessionId, start)
-    await said("session.idled")
-    await this.#command(sessionId, end)
-    await said("session.ended")
     const endedAt = Date.now()
-    const passed = await this.#stop(living)
-    const [whole, again] = [await this.#read(), await this.#read()]
-    return { passed, judgement: this.#runs.witnesses.judge(sessionId, whole, again), diedAt, endedAt }
+    const whole = await witnesses.read(story, log, codec, this.#prefix)
+    let differing = await differences(supervisor, whole.digests)
+    let drained = await supervisor.drain()
+    while (drained === null) {
+      differing = [...differing, ...(await differences(supervisor, whole.digests))]
+      drained = await supervisor.drain()
+    }
+    const again = await witnesses.read(story, log, codec, this.#prefix)
+    const judgement = await witnesses.judge(story, log, this.#prefix, whole, again)
+    const { passed, readFrom } = drained
+    const breaches = [...judgement.breaches, ...differing.map((one) => `P5: ${one}`)]
+    return { passed, readFrom, judgement: { ...judgement, breaches }, diedAt: supervisor.diedAt, endedAt }
   }
 
-  #read(): ReturnType<typeof readWholeLog> {
-    if (this.#opened === undefined) throw new Error("The lane is not open.")
-    return readWholeLog(this.#opened.log, this.#opened.codec, this.#prefix)
+  /** Nothing of this run stands before here. */
+  async #seenFromNow(log: Log): Promise<Seen> {
+    const { sessions, snapshots } = topicNames(this.#prefix)
+    const endOf = async (topic: string): Promise<number> => (await log.bounds(topic))[0]?.end ?? 0
+    return new Seen(log, this.#prefix, { sessions: await endOf(sessions), snapshots: await endOf(snapshots) })
   }
 
-  async #command(sessionId: string, value: object): Promise<void> {
-    await this.#opened?.log.append({
+  async #command(log: Log, { command }: Step): Promise<void> {
+    await log.append({
       topic: topicNames(this.#prefix).commands,
-      partition: partitionOf(sessionId, partitions),
-      key: () => sessionId,
-      value: Buffer.from(JSON.stringify(value)),
+      partition: partitionOf(command.sessionId, partitions),
+      key: () => command.sessionId,
+      value: Buffer.from(JSON.stringify(command)),
       headers: {},
       certainty: "always",
     })
   }
 
-  #start(at: CrashAt | null): Child {
-    const child = this.#runs.keep(
-      fork(fileURLToPath(new URL("./mortal-process.ts", import.meta.url)), [], {
-        env: { ...this.#runs.environment(this.#prefix), ...(at === null ? {} : { REINS_CRASH_AT: `${at.point}:${at.n}` }) },
+  #fork(at: CrashAt | null): ChildProcess {
+    const args = [this.#story, ...(at === null ? [] : [`${at.point}:${at.n}`])]
+    return this.#runs.keep(
+      fork(fileURLToPath(new URL("./mortal-process.ts", import.meta.url)), args, {
+        env: this.#runs.environment(this.#prefix),
         execArgv: ["--disable-warning=ExperimentalWarning"],
         stdio: ["ignore", "ignore", "pipe", "ipc"],
       }),
     )
-    let stderr = ""
-    child.stderr?.setEncoding("utf8").on("data", (chunk: string) => {
-      stderr = `${stderr}${chunk}`.slice(-4000)
-    })
-    const ended = new Promise<NodeJS.Signals | number | null>((resolve) => child.once("exit", (code, signal) => resolve(signal ?? code)))
-    const ready = new Promise<boolean>((resolve) => {
-      child.once("message", () => resolve(true))
-      void ended.then(() => resolve(false))
-    })
-    return { child, ready, ended, stderr: () => stderr }
-  }
-
-  /** Lets it drain; which points it had come to before. */
-  async #stop({ child, ended }: Child): Promise<readonly (readonly [string, number])[]> {
-    const passed = new Promise<readonly (readonly [string, number])[]>((resolve) => {
-      child.once("message", (told: Told) => resolve("passed" in told ? told.passed : []))
-      void ended.then(() => resolve([]))
-    })
-    child.send("passed")
-    const points = await passed
-    child.kill("SIGTERM")
-    await ended
-    return points
   }
 
   async close(): Promise<void> {
@@ -232,24 +223,26 @@ export class Lane {
 /** Dies at each of the points, in so many lanes at once. */
 export async function crashAll(
   runs: KafkaRuns,
-  points: readonly CrashAt[],
+  points: readonly KafkaPoint[],
   lanes: number,
   each: (crash: KafkaCrash) => void = () => undefined,
 ): Promise<readonly KafkaCrash[]> {
-  const left = [...points]
   const crashes: KafkaCrash[] = []
-  // One after the other: a registry that has just started serves few at once.
-  const open: Lane[] = []
-  while (open.length < Math.min(lanes, points.length)) open.push(await runs.lane())
-  await Promise.all(
-    open.map(async (lane) => {
-      for (let at = left.shift(); at !== undefined; at = left.shift()) {
-        const crash = await lane.crash(at)
-        crashes.push(crash)
-        each(crash)
-      }
-      await lane.close()
-    }),
-  )
+  for (const story of storyNames) {
+    const left = points.filter((point) => point.story === story)
+    // One after the other: a registry that has just started serves few at once.
+    const open: Lane[] = []
+    while (open.length < Math.min(lanes, left.length)) open.push(await runs.lane(story))
+    await Promise.all(
+      open.map(async (lane) => {
+        for (let point = left.shift(); point !== undefined; point = left.shift()) {
+          const crash = await lane.crash(point)
+          crashes.push(crash)
+          each(crash)
+        }
+        await lane.close()
+      }),
+    )
+  }
   return crashes
 }

@@ -49,7 +49,7 @@ function groupOf(point: string): string {
   const words = point.split(" ")
   switch (words[0]) {
     case "append":
-      return `append ${words[1]} ${words.at(-1)}`
+      return `append ${words[1]}${words[2] === "tombstone" ? " tombstone" : ""} ${words.at(-1)}`
     case "read":
       return `read back ${words[2]}`
     case "effect":

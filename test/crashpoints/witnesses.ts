@@ -1,22 +1,19 @@
 import { createHash } from "node:crypto"
-import { mkdtempSync, rmSync } from "node:fs"
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
+import { topicNames } from "@reins/events"
+import { folderOf, type Log, type LogRecord } from "@reins/log"
+import type { Codec } from "@reins/log/codec"
 import { planned, startSimulatedModel } from "@reins/simulated-model"
 import type { EffectLine } from "../chaos/classes.ts"
-import { type Judgement, judge } from "../chaos/oracle.ts"
-import type { WholeLog } from "../chaos/read-log.ts"
-import { linesOf } from "../e2e/harness.ts"
+import { addAccount, emptyAccount, type Judgement, judge } from "../chaos/oracle.ts"
+import { readWholeLog, type WholeLog } from "../chaos/read-log.ts"
 import { startOrders } from "../fixtures/orders.ts"
 import type { JournalLine, LoggedRecord } from "../scenarios/long-session.ts"
-import { goldenAgent, goldenPrompt, ledgered } from "./golden-session.ts"
-
-/** The commands of one golden session, and what its client is to see acknowledged. */
-export interface GoldenCommands {
-  readonly start: object
-  readonly end: object
-  readonly ids: readonly string[]
-}
+import { ledgered } from "./golden-session.ts"
+import { type StoryName, stories } from "./stories.ts"
+import { cleaned, isDeletion, type Story } from "./story.ts"
 
 /** The world around the golden sessions of a run: the model, the HTTP backend and their books. It outlives every process that dies. */
 export class Witnesses {
@@ -28,6 +25,11 @@ export class Witnesses {
 
   get ledger(): string {
     return join(this.#dir, "effects.jsonl")
+  }
+
+  /** Where blobs stand that outlive the processes that put them. */
+  get blobs(): string {
+    return join(this.#dir, "blobs")
   }
 
   get modelUrl(): string {
@@ -54,40 +56,59 @@ export class Witnesses {
     return this
   }
 
-  commands(sessionId: string): GoldenCommands {
-    const ids = [`start-${sessionId}`, `end-${sessionId}`]
-    return {
-      start: {
-        type: "session.start",
-        commandId: ids[0],
-        sessionId,
-        agent: goldenAgent(this.#ordersUrl),
-        input: [{ type: "text", text: goldenPrompt(sessionId) }],
-      },
-      end: { type: "session.end", commandId: ids[1], sessionId },
-      ids,
-    }
+  story(name: StoryName, sessionId: string): Story {
+    return stories[name].tell(sessionId, this.#ordersUrl)
   }
 
-  /** Holds an ended golden session to the invariants, and two readings of its log to each other. */
-  judge(sessionId: string, whole: WholeLog, again: WholeLog): Judgement {
+  /** The whole log of a story, as it will be when its cleaner has come. */
+  read(story: Story, log: Log, codec: Codec, prefix: string): Promise<WholeLog> {
+    return readWholeLog(cleaned(log, prefix, story), codec, prefix)
+  }
+
+  /** Holds what a story left in the log to the invariants, and two readings of it to each other. */
+  async judge(story: Story, log: Log, prefix: string, whole: WholeLog, again: WholeLog): Promise<Judgement> {
+    const breaches = [...whole.unreadable].map((where) => `C1: ${where} cannot be read, or names a blob that is missing`)
+    const account = emptyAccount()
+    for (const sessionId of story.kept) {
+      const { breaches: found, ...one } = this.#judgeKept(story, sessionId, whole, again)
+      breaches.push(...found)
+      addAccount(account, one)
+    }
+    for (const sessionId of story.deleted) breaches.push(...(await remains(sessionId, log, prefix)))
+    breaches.push(...(await strayTombstones(story, log, prefix)))
+    return { ...account, breaches }
+  }
+
+  #judgeKept(story: Story, sessionId: string, whole: WholeLog, again: WholeLog): Judgement {
     const records = whole.records.get(sessionId) ?? []
+    const commands = story.steps.map(({ command }) => command).filter((command) => command.sessionId === sessionId)
     const breaches: string[] = []
     const idled = records.filter(({ type, verdict }) => type === "session.idled" && verdict === "accepted")
     const reasons = idled.map(({ value }) => String(value.reason)).join()
-    if (reasons !== "end_turn") breaches.push(`I2: ${sessionId} came to ${reasons}`)
+    const turns = commands.filter(({ type }) => type === "session.start" || type === "message.send")
+    if (reasons !== turns.map(() => "end_turn").join()) breaches.push(`I2: ${sessionId} came to ${reasons}`)
     for (const request of whole.requestsDiffering)
       if (request.startsWith(`${sessionId} `)) breaches.push(`I13: rebuilt otherwise: ${request}`)
     if (again.digests.get(sessionId) !== whole.digests.get(sessionId)) breaches.push(`I13: two readers come to two states of ${sessionId}`)
     const judgement = judge({
       sessionId,
       records,
-      effects: linesOf<EffectLine>(this.ledger).filter((line) => line.sessionId === sessionId),
+      effects: this.#effects(sessionId),
       journal: this.#journal,
-      acknowledged: this.commands(sessionId).ids,
+      acknowledged: commands.map(({ commandId }) => commandId),
       ledgered,
     })
     return { ...judgement, breaches: [...breaches, ...judgement.breaches, ...incomplete(records)] }
+  }
+
+  /** The ledger is that of all runs, so only the lines of this one are parsed. */
+  #effects(sessionId: string): readonly EffectLine[] {
+    if (!existsSync(this.ledger)) return []
+    const lines = readFileSync(this.ledger, "utf8").split("\n")
+    return lines
+      .filter((line) => line.includes(JSON.stringify(sessionId)))
+      .map((line) => JSON.parse(line) as EffectLine)
+      .filter((line) => line.sessionId === sessionId)
   }
 
   async close(): Promise<void> {
@@ -105,4 +126,45 @@ function incomplete(records: readonly LoggedRecord[]): readonly string[] {
         (type === "tool-call.refused" || ((type === "tool-call.failed" || type === "tool-call.timed-out") && value.retryAfterMs === null)),
     )
     .map(({ type, offset, value }) => `P4: ${value.toolUseId} came to ${type}@${offset}: ${value.message}`)
+}
+
+/** Of an erased session only `session.deleted` is left: in the session log, its snapshots and the blob store, and where the log can do that, beside them. */
+async function remains(sessionId: string, log: Log, prefix: string): Promise<readonly string[]> {
+  const breaches: string[] = []
+  const { sessions, snapshots } = topicNames(prefix)
+  let deletions = 0
+  for (const { name } of await log.describeTopics()) {
+    if (name !== sessions && name !== snapshots && log.remove === undefined) continue
+    const newest = new Map<string | null, LogRecord>()
+    const ours: LogRecord[] = []
+    for await (const records of log.replay(name, 0, 0, undefined, { bare: true })) {
+      for (const record of records) {
+        const { key, value, headers } = record
+        newest.set(key, record)
+        if (headers["session"] === sessionId || key === sessionId || key?.startsWith(`${sessionId}/`) === true) ours.push(record)
+        if (name === sessions && headers["session"] === sessionId && value !== null && isDeletion(record)) deletions++
+      }
+    }
+    for (const record of ours) {
+      const { key, value, headers, offset } = record
+      // What is older under its key goes when the cleaner comes.
+      const isGone = value === null || ((name === sessions || name === snapshots) && newest.get(key) !== record)
+      if (!isGone && !isDeletion(record) && headers["status"] !== "deleted")
+        breaches.push(`I28: ${name}@${offset} ${headers["type"]} of ${sessionId} is left`)
+    }
+  }
+  if (deletions === 0) breaches.push(`I28: nothing says that ${sessionId} was deleted`)
+  for await (const { folder, name } of log.blobs?.list() ?? [])
+    if (folder === folderOf(sessionId)) breaches.push(`I28: the blob ${name} of ${sessionId} is left`)
+  return breaches
+}
+
+/** Nothing of a session that is not deleted is erased. */
+async function strayTombstones({ kept }: Story, log: Log, prefix: string): Promise<readonly string[]> {
+  const breaches: string[] = []
+  for await (const records of log.replay(topicNames(prefix).sessions, 0, 0, undefined, { bare: true }))
+    for (const { key, value } of records)
+      if (value === null && kept.some((sessionId) => key?.startsWith(`${sessionId}/`)))
+        breaches.push(`I28: ${key} was erased, and its session is not deleted`)
+  return breaches
 }

@@ -14,6 +14,10 @@ const kinds = [
   /^append sessions .* before$/,
   /^append sessions .* after$/,
   /^append tools .* after$/,
+  /^append snapshots .* (before|after)$/,
+  /^append sessions tombstone after$/,
+  /^put blob (before|after)$/,
+  /^remove blobs (before|after)$/,
   /^read back tools/,
   /^effect tool-workers\/classes (ring|charge|note) after$/,
   /^commit after$/,
@@ -26,20 +30,18 @@ test("a process dies at a point of each kind on the real broker, and its success
   const { env } = await sharedKafka()
   const runs = await new KafkaRuns(env).open()
   try {
-    const lane = await runs.lane()
-    const all = await lane.points()
-    await lane.close()
+    const all = await runs.points()
     const random = new Random(seed)
-    const points = kinds.map((kind) => random.pick(all.filter(({ point }) => kind.test(point))))
+    const points = kinds.map((kind) => random.pick(all.filter(({ at }) => kind.test(at.point))))
     const crashes = await crashAll(runs, points, 6)
-    const told = crashes.map(({ at, reached, judgement }) => ({
-      log: "kafka",
+    const told = crashes.map(({ story, at, reached, judgement }) => ({
+      log: `kafka, ${story}`,
       point: at.point,
       reached,
       account: judgement,
       breaches: judgement.breaches,
     }))
-    t.diagnostic(`seed ${seed}: ${points.map(({ point, n }) => `${point}:${n}`).join(", ")}\n${table(told)}`)
+    t.diagnostic(`seed ${seed}: ${points.map(({ at }) => `${at.point}:${at.n}`).join(", ")}\n${table(told)}`)
     assert.deepEqual(
       crashes.flatMap(({ at, judgement }) => judgement.breaches.map((breach) => `${at.point}:${at.n}: ${breach}`)),
       [],

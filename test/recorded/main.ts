@@ -15,7 +15,7 @@ import { Metrics, type RunningProcess, readConfig, startProcess, toolsTopicSetti
 import { type Call, planned, type SimulatedModel, startSimulatedModel } from "@reins/simulated-model"
 import { type Backend, worker } from "@reins/worker-kit"
 import { readWholeLog, type WholeLog } from "../chaos/read-log.ts"
-import { goldenAgent, goldenPrompt } from "../crashpoints/golden-session.ts"
+import { furtherCall, goldenAgent, goldenPrompt } from "../crashpoints/golden-session.ts"
 import { toolsWithLedger } from "../crashpoints/memory-world.ts"
 import { until } from "../e2e/harness.ts"
 import { startOrders } from "../fixtures/orders.ts"
@@ -192,7 +192,7 @@ const scenarios: Readonly<Record<string, (stage: Stage, gate: Gate) => Promise<v
   },
   parallel: async (stage) => {
     await stage.start()
-    await stage.begin("sesn_parallel", goldenPrompt("sesn_parallel"))
+    await stage.begin("sesn_parallel", `${goldenPrompt("sesn_parallel")} ${furtherCall}`)
     await stage.said("sesn_parallel", "session.idled")
   },
   interrupted: async (stage, gate) => {
@@ -210,7 +210,7 @@ const scenarios: Readonly<Record<string, (stage: Stage, gate: Gate) => Promise<v
     const sessionId = "sesn_takeover"
     const first = await stage.start()
     const asked = gate.hold((call) => turnOf(call) === 2)
-    await stage.begin(sessionId, goldenPrompt(sessionId))
+    await stage.begin(sessionId, `${goldenPrompt(sessionId)} ${furtherCall}`)
     await asked
     // It stands still with a call in flight; the other takes over; then it goes on and its answer is late.
     first.pause()

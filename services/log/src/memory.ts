@@ -3,7 +3,7 @@ import type { LocalFollowing } from "./local-following.ts"
 import { LocalHub, LocalLog } from "./local-log.ts"
 import { retentionMsOf, Sweeps, sweptMax } from "./local-retention.ts"
 import type { Store, StoredAt, Stretch, StretchLimit } from "./local-store.ts"
-import type { Bounds, Commit, LogRecord, TopicDescription, TopicSettings } from "./log.ts"
+import { type Bounds, type Commit, erasesHeader, type LogRecord, type TopicDescription, type TopicSettings } from "./log.ts"
 import { LocalRegistry } from "./registry/local.ts"
 import type { SchemaRegistry } from "./registry/registry.ts"
 
@@ -23,6 +23,15 @@ class MemoryStore implements Store {
   readonly #commits = new Map<string, { offset: number; note: string }>()
   readonly #schemas: { subject: string; schema: string }[] = []
   readonly #sweeps = new Sweeps()
+  readonly remove?: NonNullable<Store["remove"]>
+  readonly rewrite?: NonNullable<Store["rewrite"]>
+
+  constructor(cleaner: NonNullable<MemoryBrokerOptions["cleaner"]>) {
+    if (cleaner === "compacts") return
+    this.remove = (topic, partition, offsets) => this.#remove(topic, partition, offsets)
+    // Nothing of it is on a disk.
+    this.rewrite = () => undefined
+  }
 
   append(batches: readonly PartitionBatch[], now: number): readonly StoredAt[] {
     if (this.#sweeps.due(now)) this.#sweeps.done(now, this.#sweep(now))
@@ -40,6 +49,8 @@ class MemoryStore implements Store {
           value: copy(value),
           headers: Object.freeze({ ...headers }),
         })
+        const erases = headers[erasesHeader]
+        if (this.remove !== undefined && erases !== undefined) this.#erase(stored, Number(erases), key)
       }
       return { baseOffset, timestamp: stored.timestamp }
     })
@@ -100,6 +111,20 @@ class MemoryStore implements Store {
   }
 
   close(): void {}
+
+  #erase(stored: Stored, offset: number, key: string | null): void {
+    const index = indexOf(stored.records, offset)
+    const record = stored.records[index]
+    if (record?.offset === offset && record.key === key) stored.records.splice(index, 1)
+  }
+
+  #remove(topic: string, partition: number, offsets: readonly number[]): void {
+    const stored = this.#stored(topic, partition)
+    const gone = new Set(offsets)
+    stored.records = stored.records
+      .filter(({ offset }) => !gone.has(offset) || offset === stored.end - 1)
+      .map((record) => (gone.has(record.offset) ? { ...record, value: null, headers: {} } : record))
+  }
 
   /** Keeps the last record of each key, and the newest record whatever its key; leaves holes. */
   compact(topic: string, partition: number, tombstones: "keep" | "drop"): void {
@@ -169,6 +194,8 @@ export interface MemoryBrokerOptions {
   readonly defer?: (run: () => void) => void
   readonly timers?: Pick<CommitClock, "monotonic" | "after">
   readonly recordBytesMax?: number
+  /** `none`: as in a log of this machine, single records can be taken out, and a tombstone takes out what it erases. Default: as in a broker. */
+  readonly cleaner?: "compacts" | "none"
 }
 
 /** A broker in memory. Every `connect` is the client of another process. */
@@ -178,7 +205,7 @@ export class MemoryBroker {
   readonly #store: MemoryStore
 
   constructor(options: MemoryBrokerOptions = {}) {
-    this.#store = new MemoryStore()
+    this.#store = new MemoryStore(options.cleaner ?? "compacts")
     this.#hub = new LocalHub(this.#store, { place: "the memory log", ...options })
     this.registry = new LocalRegistry(this.#store)
   }

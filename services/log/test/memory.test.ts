@@ -4,6 +4,7 @@ import {
   type Append,
   AppendRejectedError,
   AppendUnknownError,
+  erasesHeader,
   type Following,
   type FollowOptions,
   type Log,
@@ -355,5 +356,41 @@ describe("the memory broker's faults", () => {
     assert.notEqual(await registry.register("a", "[]"), id)
     assert.equal(await registry.schema(id), "{}")
     assert.equal(await registry.schema(99), null)
+  })
+})
+
+describe("a memory log without a cleaner", () => {
+  const values = async (log: Log): Promise<readonly (string | null)[]> =>
+    (await standing(log)).map((record) => (record.value === null ? null : textOf(record)))
+
+  it("takes out at once what is removed, and keeps its offsets, also where the newest record was removed", async () => {
+    const { admin } = await broker({ cleaner: "none" })
+    for (const value of ["a", "b", "c"]) await admin.append(entry(value))
+    await admin.remove?.("t", 0, [0, 2])
+    await admin.rewrite?.()
+    assert.deepEqual(await values(admin), ["b", null])
+    assert.equal((await admin.append(entry("d"))).offset, 3)
+  })
+
+  it("takes out what a tombstone names under its key, and nothing else", async () => {
+    const { admin } = await broker({ cleaner: "none" })
+    for (const value of ["a", "b"]) await admin.append(entry(value))
+    const tombstone = (key: string, erases: string): Append => ({
+      ...entry(key),
+      value: null,
+      headers: { [erasesHeader]: erases },
+    })
+    await admin.append(tombstone("a", "1"))
+    assert.deepEqual(await values(admin), ["a", "b", null])
+    await admin.append(tombstone("a", "0"))
+    assert.deepEqual(await values(admin), ["b", null, null])
+  })
+
+  it("is not what a broker is: that takes nothing out but by its cleaner", async () => {
+    const { admin } = await broker()
+    assert.deepEqual([admin.remove, admin.rewrite], [undefined, undefined])
+    await admin.append(entry("a"))
+    await admin.append({ ...entry("a"), value: null, headers: { [erasesHeader]: "0" } })
+    assert.deepEqual(await values(admin), ["a", null])
   })
 })

@@ -12,6 +12,7 @@ export {
   type Fronted,
   groupOf,
   newInstance,
+  type Pace,
   type ProcessOptions,
   type RunningProcess,
   runProcess,

@@ -27,7 +27,7 @@ import { Performers } from "./performers.ts"
 import { recallConversation } from "./recall.ts"
 import { type AnyService, callTag, type Draft, type Erasing, type Intent, type View } from "./service.ts"
 import { SessionView, type ViewSource } from "./session-view.ts"
-import { restsMsDefault, Snapshots } from "./snapshots.ts"
+import { restsMsDefault, Snapshots, uncoveredMaxDefault } from "./snapshots.ts"
 import { type Origin, Speaker } from "./speaker.ts"
 import { Spill } from "./spill.ts"
 import { Timers } from "./timers.ts"
@@ -64,6 +64,8 @@ export interface LoopOptions {
   readonly spill?: Spill
   /** Log time for which a session rests before its snapshot is written. */
   readonly snapshotRestsMs?: number
+  /** Records of a session without a snapshot after which one is written though it runs. */
+  readonly snapshotUncoveredMax?: number
   /** How often what could not be read is looked for again. */
   readonly unreadAgainMs?: number
   /** Whether answers are previewed while they are written. Default: yes. */
@@ -166,7 +168,11 @@ export class Loop {
     this.#spill = options.spill ?? new Spill()
     this.#chores = new Chores(options.services, this.#clock, logger)
     const common = { log, codec, logger, clock: this.#clock, topics: this.#topics }
-    this.#snapshots = new Snapshots({ ...common, restsMs: options.snapshotRestsMs ?? restsMsDefault })
+    this.#snapshots = new Snapshots({
+      ...common,
+      restsMs: options.snapshotRestsMs ?? restsMsDefault,
+      uncoveredMax: options.snapshotUncoveredMax ?? uncoveredMaxDefault,
+    })
     this.#unreadWatch = new UnreadWatch({
       ...common,
       spill: this.#spill,

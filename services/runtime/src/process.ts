@@ -6,7 +6,7 @@ import type { Codec } from "@reins/log/codec"
 import { type Logger, pino } from "pino"
 import { type Config, readConfig } from "./config.ts"
 import { answerHealth, type Health, type HealthOptions, serveHealth } from "./health.ts"
-import { Loop, type Observed } from "./loop.ts"
+import { Loop, type LoopOptions, type Observed } from "./loop.ts"
 import { Metrics } from "./metrics.ts"
 import { openLog } from "./open-log.ts"
 import type { AnyService } from "./service.ts"
@@ -42,8 +42,11 @@ export interface ProcessOptions {
   readonly front?: (process: Fronted) => Promise<Front>
   /** An open log to share instead of one of its own; then `stop` leaves it open. */
   readonly opened?: { readonly log: Log; readonly codec: Codec }
-  readonly commitIntervalMs?: number
+  /** How often offsets are committed and how soon snapshots are written, where it is not as usual. */
+  readonly pace?: Pace
 }
+
+export type Pace = Pick<LoopOptions, "commitIntervalMs" | "snapshotRestsMs" | "snapshotUncoveredMax">
 
 /** What a front is given of its process. */
 export interface Fronted extends Omit<ServiceContext, "me"> {
@@ -129,7 +132,7 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
       previews: config.previews,
       failed: fail,
       ...(options.observe === undefined ? {} : { observe: options.observe }),
-      ...(options.commitIntervalMs === undefined ? {} : { commitIntervalMs: options.commitIntervalMs }),
+      ...options.pace,
     })
     const state: HealthOptions = { unready: () => loop.unready() ?? front?.unready() ?? null, alive: () => !failed, metrics }
     if (options.front !== undefined) {

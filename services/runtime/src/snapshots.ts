@@ -11,8 +11,8 @@ import type { Place, SnapshotRead } from "./places.ts"
 
 /** How long a session rests before it is written: a conversation goes on sooner. */
 export const restsMsDefault = 3000
-/** Records without a snapshot after which one is written though the session runs. */
-const uncoveredMax = 1000
+/** Records of a session without a snapshot after which one is written though it runs. */
+export const uncoveredMaxDefault = 1000
 /** Snapshots of one partition that are under way at a time: the log is not to be busy with them. */
 const underWayMax = 500
 /** A state above this does not fit into a record with room to spare. Such a session is read from its beginning. */
@@ -33,6 +33,8 @@ export interface SnapshotsOptions {
   readonly clock: Clock
   /** Log time for which a session rests before it is written. */
   readonly restsMs: number
+  /** Records of a session without a snapshot after which one is written though it runs. */
+  readonly uncoveredMax: number
 }
 
 /**
@@ -136,7 +138,7 @@ export class Snapshots {
    * to write than may be under way at a time.
    */
   write(owned: OwnedPartition, now: number, busy: (sessionId: string) => boolean): boolean {
-    const { topics, restsMs } = this.#options
+    const { topics, restsMs, uncoveredMax } = this.#options
     const underWay = owned.snapshotsUnderWay
     const folded = (owned.next.get(topics.sessions) ?? 0) - 1
     for (const { sessionId, place } of owned.places.toSnapshot()) {

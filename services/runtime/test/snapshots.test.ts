@@ -50,7 +50,15 @@ async function stage(): Promise<Stage> {
       value: codec.encode("sessions", event),
       headers: { session: event.sessionId },
     })
-  const snapshots = new Snapshots({ log, codec, topics, logger: pino({ level: "silent" }), clock: systemClock, restsMs: 0 })
+  const snapshots = new Snapshots({
+    log,
+    codec,
+    topics,
+    logger: pino({ level: "silent" }),
+    clock: systemClock,
+    restsMs: 0,
+    uncoveredMax: 1000,
+  })
   const fresh = (): OwnedPartition => new OwnedPartition(0, new Spill().partition(), (value) => snapshots.stateIn(value))
   const records = async (topic: string): Promise<LogRecord[]> => {
     const found: LogRecord[] = []
@@ -157,6 +165,7 @@ describe("writing snapshots", () => {
       logger: pino({ level: "silent" }),
       clock: systemClock,
       restsMs: 3000,
+      uncoveredMax: 1000,
     })
     const owned = world.owned()
     patient.write(owned, (owned.places.of("sesn_a")?.touchedAt ?? 0) + 2000, () => false)
