@@ -108,12 +108,21 @@ function digests(owned: OwnedPartition): Record<string, string> {
 
 const settle = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 5))
 
+/** Until so many snapshots stand. */
+async function written(world: Stage, count: number): Promise<void> {
+  const deadline = performance.now() + 10_000
+  while ((await world.read()).length < count) {
+    assert.ok(performance.now() < deadline, `${count} snapshots do not stand`)
+    await settle()
+  }
+}
+
 /** Both sessions have their snapshot, read back by who wrote it. */
 async function covered(): Promise<Stage & { readonly first: OwnedPartition; readonly relied: Relied }> {
   const world = await stage()
   const first = world.owned()
   world.snapshots.write(first, later, () => false)
-  await settle()
+  await written(world, 2)
   await world.readBack(first)
   return { ...world, first, relied: { next: 2, count: 2 } }
 }
@@ -123,8 +132,7 @@ describe("writing snapshots", () => {
     const world = await stage()
     const owned = world.owned()
     world.snapshots.write(owned, later, () => false)
-    await settle()
-    assert.equal((await world.read()).length, 2)
+    await written(world, 2)
     assert.equal(owned.places.lowWatermark(8), 0)
     await world.readBack(owned)
     assert.equal(owned.places.lowWatermark(8), 8)
@@ -138,6 +146,8 @@ describe("writing snapshots", () => {
       world.snapshots.write(owned, later, () => false)
       await settle()
     }
+    await written(world, 2)
+    await settle()
     assert.equal((await world.read()).length, 2)
   })
 
@@ -145,10 +155,12 @@ describe("writing snapshots", () => {
     const world = await stage()
     const owned = world.owned()
     world.log.loseNextAck("lost")
-    world.snapshots.write(owned, later, () => false)
-    await new Promise((resolve) => setTimeout(resolve, 50))
-    world.snapshots.write(owned, later, () => false)
-    await settle()
+    const deadline = performance.now() + 10_000
+    while ((await world.read()).length < 2) {
+      assert.ok(performance.now() < deadline, "it is not tried again")
+      world.snapshots.write(owned, later, () => false)
+      await settle()
+    }
     await world.readBack(owned)
     assert.equal(owned.places.lowWatermark(8), 8)
   })
@@ -178,6 +190,7 @@ describe("writing snapshots", () => {
     const owned = world.owned(6)
     for (let index = 0; index < 1000; index++) owned.places.read("sesn_a", 100 + index, 0)
     world.snapshots.write(owned, later, () => false)
+    await written(world, 1)
     await settle()
     assert.deepEqual(
       (await world.read()).map(({ key }) => key),
@@ -201,7 +214,7 @@ it("an append that lands late stands above the snapshot that was taken meanwhile
   })
   await assert.rejects(unknown)
   world.snapshots.write(owned, later, () => false)
-  await settle()
+  await written(world, 1)
   const [snapshot] = await world.read()
   assert.equal(snapshot?.headers["offset"], "7")
   writer.landLate()
@@ -289,10 +302,10 @@ describe("a partition that is taken over from snapshots", () => {
     for (let index = 0; index < 1000; index++) zombie.places.read("sesn_a", 3, 0)
     const first = world.owned()
     world.snapshots.write(first, later, () => false)
-    await settle()
+    await written(world, 2)
     await world.readBack(first)
     world.snapshots.write(zombie, later, () => false)
-    await settle()
+    await written(world, 3)
     world.broker.compact(topics.snapshots, 0)
     const left = (await world.read()).map(({ key, headers }) => [key, headers["offset"]])
     assert.deepEqual(left, [
