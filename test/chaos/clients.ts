@@ -3,6 +3,7 @@ import { type LogRecord, partitionOf } from "@reins/log"
 import { decodeRecord } from "@reins/log/codec"
 import { type Admin, Kafka, logLevel, Partitioners, type Producer } from "kafkajs"
 import { Random } from "../simulation/random.ts"
+import { deleteSession } from "./deletions.ts"
 import { answerTo, type PlannedSession } from "./sessions.ts"
 import type { Watch } from "./watch.ts"
 import { partitions, type World } from "./world.ts"
@@ -28,6 +29,7 @@ export class Clients {
   readonly #world: World
   readonly #watch: Watch
   readonly #people: Random
+  readonly #deleters: Random
   readonly #answered = new Set<string>()
   readonly #answering: Promise<void>[] = []
   /** The command that was acknowledged last: sent once more, it changes nothing. */
@@ -46,6 +48,7 @@ export class Clients {
     this.#world = world
     this.#watch = watch
     this.#people = new Random(seed).fork("people")
+    this.#deleters = new Random(seed).fork("deleters")
   }
 
   static async connect(world: World, watch: Watch, seed: number): Promise<Clients> {
@@ -63,7 +66,8 @@ export class Clients {
     await Promise.all(plans.map((plan) => this.#speak(plan)))
   }
 
-  async #speak({ sessionId, startsAtMs, commands }: PlannedSession): Promise<void> {
+  async #speak(plan: PlannedSession): Promise<void> {
+    const { sessionId, startsAtMs, commands, traits } = plan
     await sleep(startsAtMs)
     for (const { afterMs, value, misplaced } of commands) {
       await sleep(afterMs)
@@ -71,6 +75,7 @@ export class Clients {
       this.commands++
       this.#watch.commanded(sessionId, value.type)
     }
+    if (traits.doomed) await deleteSession(plan, (value) => this.say(value), this.#watch, this.#deleters)
   }
 
   /** Resolves once it is acknowledged. */

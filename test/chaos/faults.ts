@@ -21,8 +21,11 @@ export const faultKinds = [
   "registry-down",
   "total-outage",
   "poison",
+  "blobs-away",
 ] as const
 type FaultKind = (typeof faultKinds)[number]
+/** These wait for a deletion, and not for the scheduler. */
+export const eraserKinds = ["eraser-kill", "eraser-freeze"] as const
 /** What the scheduler shuffles and deals, again and again; every second time with a total outage, after which all takes a while to come back. */
 const deck: readonly FaultKind[] = [
   "kill",
@@ -37,6 +40,7 @@ const deck: readonly FaultKind[] = [
   "under-replicated",
   "registry-down",
   "poison",
+  "blobs-away",
 ]
 export const lossKinds = ["answer-lost", "request-lost", "request-late"] as const
 
@@ -52,6 +56,11 @@ const skewMs = 2 * 3_600_000
 const registryAwayMs = 3000
 const registryAwayMaxMs = 30_000
 const drainMaxMs = 60_000
+/** How long the folder of blobs is away at least, and at most until a process has missed it. */
+const blobsAwayMs = 1000
+const blobsAwayMaxMs = 15_000
+/** How long a fault waits for processes to harm. */
+const soundMs = 60_000
 
 export interface Kill {
   readonly at: number
@@ -71,6 +80,8 @@ export class Faults {
   readonly kills: Kill[] = []
   readonly poisons: Poison[] = []
   readonly breaches: string[] = []
+  /** When every eraser was killed, each time at the moment of a deletion. */
+  readonly erasersKilled: number[] = []
   /** When the brokers were back after each total outage. */
   readonly backAgain: number[] = []
   readonly #world: World
@@ -97,7 +108,7 @@ export class Faults {
   /** Resolves after the last one. */
   async inject(): Promise<void> {
     const endsAt = Date.now() + this.#forMs
-    await Promise.all([this.#lose(endsAt), this.#strike(endsAt)])
+    await Promise.all([this.#lose(endsAt), this.#strike(endsAt), this.#harmErasers(endsAt)])
   }
 
   /** When what they set in motion is over. */
@@ -131,8 +142,9 @@ export class Faults {
     while (Date.now() < endsAt || (decks === 1 && dealt.length > 0)) {
       if (dealt.length === 0) dealt = shuffled(this.#random, decks++ % 2 === 0 ? [...deck, "total-outage"] : deck)
       const kind = dealt.shift() as FaultKind
-      // A fault while nothing runs would prove nothing.
+      // A fault while nothing runs would prove nothing; and who has just begun anew cannot be harmed yet.
       for (const until = Date.now() + workMs; this.#watch.running === 0 && Date.now() < until; ) await sleep(50)
+      for (const until = Date.now() + soundMs; !this.#isSound() && Date.now() < until; ) await sleep(50)
       await this.#strikes[kind]().catch((error: unknown) => this.breaches.push(`chaos itself, ${kind}: ${String(error)}`))
       await sleep(Math.min(3 * meanGapMs, -Math.log(1 - this.#random.next()) * meanGapMs))
     }
@@ -149,6 +161,23 @@ export class Faults {
     "registry-down": () => this.#takeRegistryAway(),
     "total-outage": () => this.#troubled(() => this.#endEverything()),
     poison: () => this.#poison(),
+    "blobs-away": () => this.#takeBlobsAway(),
+  }
+
+  /** Every role has someone. */
+  #isSound(): boolean {
+    const sound = this.#world.fleet.sound()
+    return this.#world.roles.every((role) => sound.some((member) => member.role === role))
+  }
+
+  /** In turn, each time at the moment of a deletion, when there is something to erase. */
+  async #harmErasers(endsAt: number): Promise<void> {
+    for (let turn = 0; ; turn++) {
+      for (let left = this.#random.int(1, 4); left > 0; left--)
+        await Promise.race([this.#watch.nextDeletion(), sleep(Math.max(0, endsAt - Date.now()))])
+      if (Date.now() >= endsAt) return
+      await (turn % 2 === 0 ? this.#killErasers() : this.#freezeEraser())
+    }
   }
 
   #happened(kind: string): void {
@@ -215,6 +244,35 @@ export class Faults {
         guest.started.kill("SIGTERM")
       }),
     )
+  }
+
+  /** All of them: what they have begun is left to those who come after. */
+  async #killErasers(): Promise<void> {
+    const victims = this.#erasers()
+    for (const victim of victims) {
+      victim.leaving = true
+      victim.started.kill("SIGKILL")
+    }
+    if (victims.length === 0) return
+    this.erasersKilled.push(Date.now())
+    this.#happened("eraser-kill")
+    await sleep(this.#random.int(0, 3000))
+    for (const victim of victims) this.#anew(victim)
+  }
+
+  /** One of them, for so long that another takes over what it has begun, and it finds that out when it wakes. */
+  async #freezeEraser(): Promise<void> {
+    const erasers = this.#erasers()
+    if (erasers.length === 0) return
+    const victim = this.#random.pick(erasers)
+    this.#world.fleet.freeze(victim)
+    this.#happened("eraser-freeze")
+    await sleep(sessionTimeoutMs + this.#random.int(1000, 4000))
+    this.#world.fleet.thaw(victim)
+  }
+
+  #erasers(): readonly Member[] {
+    return this.#world.fleet.sound().filter(({ role }) => role.services.includes("eraser"))
   }
 
   /** The roles in turn. */
@@ -317,6 +375,19 @@ export class Faults {
     while (!both() && Date.now() < until) await sleep(100)
     if (both()) this.#happened("registry-down")
     door.reopen()
+  }
+
+  async #takeBlobsAway(): Promise<void> {
+    const { blobs, fleet } = this.#world
+    const complaints = (): number =>
+      fleet.everyone.reduce((sum, { stderr }) => sum + stderr.split("The blob store does not answer").length - 1, 0)
+    const before = complaints()
+    const until = Date.now() + blobsAwayMaxMs
+    blobs.takeAway()
+    await sleep(blobsAwayMs)
+    while (complaints() === before && Date.now() < until) await sleep(100)
+    if (complaints() > before) this.#happened("blobs-away")
+    blobs.giveBack()
   }
 
   async #endEverything(): Promise<void> {

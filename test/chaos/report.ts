@@ -1,6 +1,7 @@
 import type { Account } from "./oracle.ts"
+import type { Standing } from "./standing.ts"
 
-export interface ChaosReport {
+export interface ChaosReport extends Standing {
   readonly seed: number
   /** Faults injected while work was running, by kind. */
   readonly faults: Readonly<Record<string, number>>
@@ -27,7 +28,7 @@ export interface ChaosReport {
 
 /** The report as people read it. */
 export function told(report: ChaosReport): string {
-  const { account, recoveryMs, deadLetters } = report
+  const { account, recoveryMs, deadLetters, snapshots, blobs, erasure } = report
   const list = (counts: Readonly<Record<string, number>>): string =>
     Object.entries(counts)
       .map(([name, count]) => `${name} ${count}`)
@@ -40,6 +41,10 @@ export function told(report: ChaosReport): string {
     `held ${account.held}, allowed ${account.allowed}, denied ${account.denied}, results of clients and people ${account.given}`,
     `run again by class: ${list(account.reruns)}; extra model calls ${account.extraModelCalls}; takeovers ${account.takeovers}`,
     `records late ${account.late}, superseded ${account.superseded}, duplicate ${account.duplicate}; requests rebuilt ${report.requestsRebuilt}`,
+    `summaries ${account.summaries}, requests and answers that the window cut off ${account.tooLong}`,
+    `snapshots ${snapshots.written} of ${snapshots.sessions} sessions, each the state that the log comes to; ${snapshots.partitionsRestored} partitions taken over from them, with ${snapshots.sessionsRestored} sessions`,
+    `blobs named ${blobs.named}, ${(blobs.bytes / 2 ** 20).toFixed(0)} MB, each there and whole; named by none and collected ${blobs.collected}`,
+    `deleted ${erasure.sessions}: records erased ${erasure.records}, snapshots replaced ${erasure.snapshots}, late commands refused ${erasure.lateRefused}; erasures that outlived every eraser ${erasure.takenOver}`,
     `time to recover, kill → next accepted record of the role in a partition: p50 ${recoveryMs.p50} ms, p95 ${recoveryMs.p95} ms, max ${recoveryMs.max} ms (${recoveryMs.measured} measured)`,
     `settled ${report.settledMs} ms after the last fault; poison ${deadLetters.poisoned}, in the dead letters ${deadLetters.buried}, twice ${deadLetters.twice}`,
     `writes told of too few replicas: ${report.starved.refused} refused, ${report.starved.written} that stand`,

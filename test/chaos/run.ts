@@ -6,12 +6,13 @@ import "@reins/log/kafka"
 import { Bench } from "../e2e/harness.ts"
 import { Random } from "../simulation/random.ts"
 import { Clients } from "./clients.ts"
+import { findErased } from "./erased.ts"
 import { Faults } from "./faults.ts"
 import { readWholeLog } from "./read-log.ts"
 import type { ChaosReport } from "./report.ts"
 import { rolesApart, rolesTogether } from "./roles.ts"
 import { readAgain, settledIn } from "./second-reading.ts"
-import { chaosAgent, type PlannedSession, planSessions } from "./sessions.ts"
+import { chaosAgent, doomedIn, type PlannedSession, planSessions } from "./sessions.ts"
 import { atRest, verdictOn } from "./verdict.ts"
 import { Watch } from "./watch.ts"
 import { startWorld, toolTimeoutMs, type World } from "./world.ts"
@@ -62,7 +63,7 @@ async function run(options: ChaosOptions, bench: Bench, closing: (() => unknown)
     sessions: options.sessions,
     spreadMs: Math.floor(faultsMs * 0.85),
     prefix: String(seed),
-    agentOf: (asks) => chaosAgent(world.ordersUrl, toolTimeoutMs, asks),
+    agentOf: (sessionId, traits) => chaosAgent(sessionId, world.ordersUrl, toolTimeoutMs, traits),
   })
   const faults = new Faults(world, watch, clients, { seed, forMs: faultsMs })
   const breaches: string[] = []
@@ -70,7 +71,7 @@ async function run(options: ChaosOptions, bench: Bench, closing: (() => unknown)
   const began = Date.now()
   const seconds = (): string => ((Date.now() - began) / 1000).toFixed(0)
   const talk = setInterval(() => {
-    say(`${seconds()} s: ${watch.started} sessions, ${watch.running} running, faults ${faults.told()}`)
+    say(`${seconds()} s: ${watch.started} sessions, ${watch.running} running, ${watch.deleted} deleted, faults ${faults.told()}`)
   }, talkEveryMs)
   closing.push(() => clearInterval(talk))
   const spoken = clients.follow(plans)
@@ -96,9 +97,9 @@ async function run(options: ChaosOptions, bench: Bench, closing: (() => unknown)
   return { ...verdict, load: [loadBefore, loadavg()[0] ?? 0] }
 }
 
-/** Looks again and again until everything is at rest by both folds; false where that does not come about in time. */
+/** Looks again and again until everything is at rest by both folds, and erased what is deleted; false where that does not come about in time. */
 async function isSettled(
-  { log, codec, prefix }: World,
+  { log, codec, prefix, names }: World,
   clients: Clients,
   plans: readonly PlannedSession[],
   endsBy: number,
@@ -113,7 +114,8 @@ async function isSettled(
     }
     if (!plans.every(({ sessionId }) => atRest(now, sessionId))) continue
     const second = readAgain(now, prefix)
-    if (plans.every(({ sessionId }) => settledIn(second, sessionId))) return true
+    if (!plans.every(({ sessionId }) => settledIn(second, sessionId))) continue
+    if ((await findErased(log, names, doomedIn(plans))).breaches.length === 0) return true
   }
   return false
 }

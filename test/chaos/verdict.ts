@@ -4,14 +4,15 @@ import { type Bench, type Environment, linesOf } from "../e2e/harness.ts"
 import type { LedgerLine, ToolFaultLine } from "../fixtures/ledger-tools.ts"
 import type { JournalLine } from "../scenarios/long-session.ts"
 import type { Clients } from "./clients.ts"
-import { type Faults, faultKinds, lossKinds } from "./faults.ts"
-import { type ModelFaultLine, modelFaultKinds } from "./model.ts"
-import { addAccount, emptyAccount, judge } from "./oracle.ts"
+import { eraserKinds, type Faults, faultKinds, lossKinds } from "./faults.ts"
+import { type ModelFaultLine, modelFaultKinds, windowFaultKinds } from "./model.ts"
+import { type Account, addAccount, emptyAccount, judge } from "./oracle.ts"
 import { readWholeLog, type WholeLog } from "./read-log.ts"
 import { firstAccepted, percentile, recoveries } from "./recovery.ts"
 import type { ChaosReport } from "./report.ts"
 import { readAgain, settledIn } from "./second-reading.ts"
 import { ledgered, type PlannedSession } from "./sessions.ts"
+import { findStanding, type Standing } from "./standing.ts"
 import type { World } from "./world.ts"
 
 /** What is judged: the world at rest, and who did what in it. */
@@ -44,7 +45,7 @@ export async function verdictOn(world: World, ran: Ran): Promise<Omit<ChaosRepor
   const effects = byKey(linesOf<LedgerLine>(ledger), ({ sessionId }) => sessionId)
   const journal = byKey(linesOf<JournalLine>(bench.path("journal.jsonl")), ({ sha256 }) => sha256)
   const byOutcome: Record<string, number> = {}
-  for (const { sessionId } of plans) {
+  for (const { sessionId, traits } of plans) {
     const records = second.records.get(sessionId) ?? []
     const judgement = judge({
       sessionId,
@@ -61,12 +62,18 @@ export async function verdictOn(world: World, ran: Ran): Promise<Omit<ChaosRepor
     if (outcome.startsWith("parked")) breaches.push(`P8: ${sessionId} is ${outcome}`)
     // Who speaks to a session that waits is told so; an answer may come after an interrupt or an end.
     for (const { type, verdict, value } of records)
-      if (type === "command.rejected" && verdict === "accepted" && !refusedToWaiting.has(value.code))
+      if (
+        type === "command.rejected" &&
+        verdict === "accepted" &&
+        !refusedToWaiting.has(value.code) &&
+        !(traits.doomed && refusedToDoomed.has(value.code))
+      )
         breaches.push(`I1: ${sessionId}: ${value.commandId} was rejected: ${value.message}`)
     if (whole.digests.get(sessionId) !== again.digests.get(sessionId)) breaches.push(`I13: two readers come to two states of ${sessionId}`)
   }
   for (const [sessionId] of effects) if (!whole.sessions.has(sessionId)) breaches.push(`I7: effects of ${sessionId}, which is no session`)
   breaches.push(...whole.requestsDiffering.map((request) => `I13: ${request} is rebuilt otherwise`))
+  // Among them a narrow one, a large one, and one that asks.
   const shown = plans.slice(0, 3).map(({ sessionId }) => sessionId)
   breaches.push(...(await replayed(bench, env, shown, whole)))
   const letters = await readDeadLetters(log, names)
@@ -76,11 +83,23 @@ export async function verdictOn(world: World, ran: Ran): Promise<Omit<ChaosRepor
   )
   for (const [index, count] of buried.entries())
     if (count === 0) breaches.push(`I25: the poison ${JSON.stringify(faults.poisons[index])} is not among the dead letters`)
-  for (const what of ["held", "allowed", "denied", "given"] as const)
-    if (account[what] === 0) breaches.push(`chaos itself: nothing was ${what}, so this run proves nothing about it`)
+  const { breaches: besides, ...standing } = await findStanding(world, plans, faults, second)
+  breaches.push(...besides)
+  for (const [what, count] of Object.entries(exercised(account, standing)))
+    if (count === 0) breaches.push(`chaos itself: ${what}: none, so this run proves nothing about it`)
 
   const counts = faultCounts(world, faults, faultsOver)
-  const expected = [...faultKinds, ...lossKinds, "clock-skew", ...modelFaultKinds, "tool-hang", "tool-throw-before", "tool-throw-after"]
+  const expected = [
+    ...faultKinds,
+    ...eraserKinds,
+    ...lossKinds,
+    "clock-skew",
+    ...modelFaultKinds,
+    ...windowFaultKinds,
+    "tool-hang",
+    "tool-throw-before",
+    "tool-throw-after",
+  ]
   const recovery = recoveries(faults.kills, second)
   return {
     seed,
@@ -101,6 +120,7 @@ export async function verdictOn(world: World, ran: Ran): Promise<Omit<ChaosRepor
       twice: buried.filter((count) => count > 1).length,
     },
     requestsRebuilt: whole.requestsRebuilt,
+    ...standing,
     surprises: counted(
       fleet.surprises.map(({ name, code, signal, stderr }) => `${name} ended by itself (${code ?? signal}): ${lastLine(stderr)}`),
     ),
@@ -108,8 +128,28 @@ export async function verdictOn(world: World, ran: Ran): Promise<Omit<ChaosRepor
   }
 }
 
+/** What a run must have had, so that it says something about it. */
+function exercised(account: Account, { snapshots, blobs, erasure }: Standing): Readonly<Record<string, number>> {
+  return {
+    "calls held": account.held,
+    "calls allowed": account.allowed,
+    "calls denied": account.denied,
+    "results given by clients and people": account.given,
+    "conversations made short": account.summaries,
+    "snapshots written": snapshots.written,
+    "partitions taken over from snapshots": snapshots.partitionsRestored,
+    "values in the blob store": blobs.named,
+    "sessions deleted": erasure.sessions,
+    "records erased": erasure.records,
+    "snapshots of deleted sessions": erasure.snapshots,
+    "commands for deleted sessions": erasure.lateRefused,
+  }
+}
+
 /** Codes of refusals that are as they should be where people are asked and others speak at the same time. */
 const refusedToWaiting: ReadonlySet<string> = new Set(["action_required", "call_unknown", "call_not_held", "session_ended"])
+/** And where someone wants it deleted while it runs, or speaks to it afterwards. */
+const refusedToDoomed: ReadonlySet<string> = new Set(["session_running", "session_deleted", "session_exists"])
 
 function statusIn(whole: WholeLog, sessionId: string): string {
   const session = whole.sessions.get(sessionId)
@@ -119,17 +159,18 @@ function statusIn(whole: WholeLog, sessionId: string): string {
 }
 
 export function atRest(whole: WholeLog, sessionId: string): boolean {
-  return /^(idle|ended|parked)/.test(statusIn(whole, sessionId))
+  return /^(idle|ended|parked|deleted)/.test(statusIn(whole, sessionId))
 }
 
-/** I13 once more, by the command line: an ended process's reading of the log comes to the same state and the same bytes. */
+/** I13 and P5 once more, by the command line: another process comes to the same state and the same bytes, from the log and from the newest snapshot. */
 async function replayed(bench: Bench, env: Environment, sessionIds: readonly string[], whole: WholeLog): Promise<readonly string[]> {
   const breaches: string[] = []
   for (const sessionId of sessionIds) {
-    const { code, stdout, stderr } = await bench.run(["replay", sessionId, "--check"], env)
+    const { code, stdout, stderr } = await bench.run(["replay", sessionId, "--check", "--from-snapshot"], env)
     if (code !== 0) breaches.push(`I13: reins replay ${sessionId} --check ends with ${code}: ${stdout}${stderr}`)
     else if (!stdout.includes(`State digest ${whole.digests.get(sessionId)}`))
       breaches.push(`I13: reins replay ${sessionId} comes to another state`)
+    else if (!/^same {2}from the snapshot/m.test(stdout)) breaches.push(`P5: reins replay ${sessionId} finds no snapshot: ${stdout}`)
   }
   return breaches
 }

@@ -10,6 +10,8 @@ export class Watch {
   readonly #running = new Set<string>()
   readonly #started = new Set<string>()
   readonly #ended = new Set<string>()
+  readonly #deleted = new Set<string>()
+  #deletion = Promise.withResolvers<void>()
   #following: Following | undefined
 
   get running(): number {
@@ -18,6 +20,19 @@ export class Watch {
 
   get started(): number {
     return this.#started.size
+  }
+
+  get deleted(): number {
+    return this.#deleted.size
+  }
+
+  isDeleted(sessionId: string): boolean {
+    return this.#deleted.has(sessionId)
+  }
+
+  /** Resolves at the moment in which the next session is seen to be deleted. */
+  nextDeletion(): Promise<void> {
+    return this.#deletion.promise
   }
 
   /** Follows the session log, from its beginning again whenever it loses sight of it. */
@@ -57,7 +72,12 @@ export class Watch {
     if (sessionId === undefined || type === undefined) return
     this.records++
     this.#started.add(sessionId)
-    if (type === "session.ended") this.#ended.add(sessionId)
+    if (type === "session.ended" || type === "session.deleted") this.#ended.add(sessionId)
+    if (type === "session.deleted" && !this.#deleted.has(sessionId)) {
+      this.#deleted.add(sessionId)
+      this.#deletion.resolve()
+      this.#deletion = Promise.withResolvers()
+    }
     // What comes after an end is somebody's who does not know of it yet.
     if (this.#ended.has(sessionId) || type === "session.idled" || type === "session.parked") this.#running.delete(sessionId)
     else if (type === "session.started" || type === "message.received" || type === "model.requested" || type === "tool-call.dispatched")

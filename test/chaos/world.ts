@@ -9,6 +9,7 @@ import { newInstance, openLog, readConfig } from "@reins/runtime"
 import { FaultProxy } from "../e2e/fault-proxy.ts"
 import type { Bench, Environment } from "../e2e/harness.ts"
 import { startOrders } from "../fixtures/orders.ts"
+import { BlobFolder } from "./blob-folder.ts"
 import { Door } from "./door.ts"
 import { Fleet, type Role } from "./fleet.ts"
 
@@ -31,8 +32,10 @@ export interface World {
   readonly env: Environment
   readonly roles: readonly Role[]
   readonly fleet: Fleet
+  readonly blobs: BlobFolder
   /** The file of effects. */
   readonly ledger: string
+  /** As it is, but that it has every blob that ever stood. */
   readonly log: Log
   readonly codec: Codec
 }
@@ -63,12 +66,16 @@ export async function startWorld(options: WorldOptions, bench: Bench, closing: (
   closing.push(() => orders.close())
   const [model, modelProcess] = await startModel(bench, seed)
   closing.push(() => modelProcess.kill("SIGKILL"))
+  const blobs = new BlobFolder(bench.dir)
+  closing.push(() => blobs.stop())
   const prefix = `chaos-${randomBytes(4).toString("hex")}`
   const env: Environment = {
     ...kafka.env,
     REINS_TOPIC_PREFIX: prefix,
     REINS_PARTITIONS: String(partitions),
-    REINS_LOG_LEVEL: "warn",
+    // They say how they took over, and nothing else below a warning.
+    REINS_LOG_LEVEL: "debug",
+    REINS_BLOBS: blobs.path,
     ANTHROPIC_BASE_URL: model.url,
     ANTHROPIC_API_KEY: "no-key-is-needed",
     LEDGER_FILE: ledger,
@@ -86,7 +93,7 @@ export async function startWorld(options: WorldOptions, bench: Bench, closing: (
   }))
   for (const role of roles) for (const proxied of [true, false]) fleet.start(role, { proxied, skewMs: 0 })
   await fleet.heal()
-  const { log, codec } = await openLog(readConfig(env), newInstance("watch"))
+  const { log, codec } = await openLog(readConfig({ ...env, REINS_BLOBS: blobs.kept }), newInstance("watch"))
   closing.push(() => log.close())
   return {
     bench,
@@ -100,6 +107,7 @@ export async function startWorld(options: WorldOptions, bench: Bench, closing: (
     env,
     roles,
     fleet,
+    blobs,
     ledger,
     log,
     codec,

@@ -17,7 +17,7 @@ test("whatever is killed, frozen, drained, cut off or told wrong, nothing is los
   const report = await chaos({
     seed,
     faultsMs: 120_000,
-    sessions: 150,
+    sessions: 200,
     brokers: 1,
     apart: false,
     settleMs: 150_000,
