@@ -8,8 +8,8 @@ import type { Watch } from "./watch.ts"
 const askAgainMs = 2500
 /** At most this often: whoever cannot be deleted until then is found to be there. */
 const asksMax = 100
-/** Most rest for longer than it takes until their snapshot is written. */
-const restMs = { min: 2000, max: 9000 }
+/** Some rest for so long that their snapshot is written. */
+const restMs = { min: 2000, max: 12_000 }
 
 type Say = (value: {
   readonly type: string

@@ -42,7 +42,7 @@ export function told(report: ChaosReport): string {
     `run again by class: ${list(account.reruns)}; extra model calls ${account.extraModelCalls}; takeovers ${account.takeovers}`,
     `records late ${account.late}, superseded ${account.superseded}, duplicate ${account.duplicate}; requests rebuilt ${report.requestsRebuilt}`,
     `summaries ${account.summaries}, requests and answers that the window cut off ${account.tooLong}`,
-    `snapshots ${snapshots.written} of ${snapshots.sessions} sessions, each the state that the log comes to; ${snapshots.partitionsRestored} partitions taken over from them, with ${snapshots.sessionsRestored} sessions`,
+    `snapshots ${snapshots.written} of ${snapshots.sessions} sessions, each the state that the log comes to; ${snapshots.partitionsRestored} partitions taken over from them, with ${snapshots.sessionsRestored} sessions, and ${snapshots.turns} turns of these`,
     `blobs named ${blobs.named}, ${(blobs.bytes / 2 ** 20).toFixed(0)} MB, each there and whole; named by none and collected ${blobs.collected}`,
     `deleted ${erasure.sessions}: records erased ${erasure.records}, snapshots replaced ${erasure.snapshots}, late commands refused ${erasure.lateRefused}; erasures that outlived every eraser ${erasure.takenOver}`,
     `time to recover, kill → next accepted record of the role in a partition: p50 ${recoveryMs.p50} ms, p95 ${recoveryMs.p95} ms, max ${recoveryMs.max} ms (${recoveryMs.measured} measured)`,

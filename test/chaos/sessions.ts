@@ -162,6 +162,7 @@ export function planSessions(
     if (random.chance(0.15)) then("message.send", random.int(0, 299), { content: input(3, 1) })
     // A summary leaves nothing of what was ordered, so that it takes a message to go on.
     if (traits.narrow) for (let part = 4; part < 7; part++) then("message.send", 500 + random.int(0, 5999), { content: input(part, 2) })
+    if (traits.returns) then("message.send", 6000 + random.int(0, 14_000), { content: input(7, 1 + random.int(0, 1)) })
     if (random.chance(0.2)) then("session.end", 500 + random.int(0, 8999))
     const start: Command = {
       afterMs: 0,

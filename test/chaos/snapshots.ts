@@ -4,6 +4,7 @@ import { type Codec, decodeLearning } from "@reins/log/codec"
 import { digestOf, isStarted, type Session, SessionsFold, stateDigest, thaw } from "@reins/session"
 import { type RefSession, RefSessions } from "../simulation/reference.ts"
 import type { Fleet } from "./fleet.ts"
+import type { SecondReading } from "./second-reading.ts"
 
 // P5 of snapshots: each one that stands, also those that a newer one has replaced and no cleaner has taken yet, is what both folds make of
 // the log up to the offset that it covers. Their writers may have begun from snapshots themselves; here it is read from the beginning.
@@ -74,21 +75,36 @@ function wrongState(snapshot: Session, folded: Session, reference: RefSession): 
   return digestOf(snapshot.conversation) === reference.digest ? null : "has another conversation than the reference"
 }
 
-export interface Restorations {
-  /** Partitions that were taken over from snapshots, and the sessions that were in them. */
-  readonly partitions: number
+/** A partition that a process took over from snapshots. */
+export interface Restoration {
+  readonly instance: string
+  readonly partition: number
+  /** How many sessions a snapshot told of. */
   readonly sessions: number
+  /** From here on it read the session log. */
+  readonly from: number
 }
 
 /** What the processes of a run say of how they began, those too that were killed since. */
-export function restorationsIn({ everyone }: Pick<Fleet, "everyone">): Restorations {
-  let [partitions, sessions] = [0, 0]
-  for (const { stderr } of everyone) {
-    for (const line of stderr.split("\n")) {
-      if (!line.includes('"A partition is taken over from snapshots."')) continue
-      partitions++
-      sessions += (JSON.parse(line) as { readonly sessions: number }).sessions
-    }
+export function restorationsIn({ everyone }: Pick<Fleet, "everyone">): readonly Restoration[] {
+  const lines = everyone.flatMap(({ stderr }) => stderr.split("\n"))
+  return lines.filter((line) => line.includes('"A partition is taken over from snapshots."')).map((line) => JSON.parse(line) as Restoration)
+}
+
+/** Turns of sessions that began before anything that their invoker has read: it knew of them by a snapshot, and had to recall what was said. */
+export function turnsFromSnapshots({ records }: Pick<SecondReading, "records">, restorations: readonly Restoration[]): number {
+  const readFrom = new Map<string, number>()
+  for (const { instance, partition, from } of restorations) {
+    const place = `${instance}/${partition}`
+    readFrom.set(place, Math.min(from, readFrom.get(place) ?? from))
   }
-  return { partitions, sessions }
+  let turns = 0
+  for (const own of records.values()) {
+    const began = own.find(({ type }) => type === "session.started")?.offset ?? Number.POSITIVE_INFINITY
+    turns += own.filter(
+      ({ type, verdict, partition, value }) =>
+        type === "model.requested" && verdict === "accepted" && began < (readFrom.get(`${value.instance}/${partition}`) ?? -1),
+    ).length
+  }
+  return turns
 }

@@ -13,7 +13,7 @@ import { foldVersion, freeze, type Session } from "@reins/session"
 import { Story, text } from "@reins/session/testing"
 import { findBlobs } from "./blobs.ts"
 import { findErased } from "./erased.ts"
-import { findSnapshots, restorationsIn } from "./snapshots.ts"
+import { findSnapshots, restorationsIn, turnsFromSnapshots } from "./snapshots.ts"
 import { canaryOf } from "./traits.ts"
 
 // Who judges what is left has to be shown that it can find something: each rule is broken once.
@@ -206,9 +206,24 @@ describe("snapshots", () => {
     says(breaches, /covers offset 3 is another state/)
   })
 
-  it("are counted where a process says that it began from them", () => {
-    const stderr = '{"level":20,"partition":3,"sessions":7,"from":40,"msg":"A partition is taken over from snapshots."}\nother words\n'
-    const everyone = [{ stderr }, { stderr: stderr + stderr }] as never
-    assert.deepEqual(restorationsIn({ everyone }), { partitions: 3, sessions: 21 })
+  it("are counted where a process says that it began from them, and so is a turn of a session that it knows from nowhere else", () => {
+    const line = (from: number): string =>
+      `{"instance":"invoker-1","partition":3,"sessions":7,"from":${from},"msg":"A partition is taken over from snapshots."}\nother words\n`
+    const everyone = [{ stderr: line(40) }, { stderr: line(60) + line(50) }] as never
+    const restorations = restorationsIn({ everyone })
+    assert.deepEqual(
+      restorations.map(({ instance, sessions, from }) => ({ instance, sessions, from })),
+      [40, 60, 50].map((from) => ({ instance: "invoker-1", sessions: 7, from })),
+    )
+    const turn = (began: number, instance: string, partition: number) => [
+      { type: "session.started", verdict: "accepted", offset: began, partition, value: {} },
+      { type: "model.requested", verdict: "accepted", offset: 70, partition, value: { instance } },
+    ]
+    const turns = (...given: Parameters<typeof turn>): number =>
+      turnsFromSnapshots({ records: new Map([["sesn", turn(...given)]]) } as never, restorations)
+    assert.deepEqual(
+      [turns(39, "invoker-1", 3), turns(45, "invoker-1", 3), turns(39, "invoker-2", 3), turns(39, "invoker-1", 4)],
+      [1, 0, 0, 0],
+    )
   })
 })

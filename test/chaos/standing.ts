@@ -5,7 +5,7 @@ import { findErased } from "./erased.ts"
 import type { Faults } from "./faults.ts"
 import type { SecondReading } from "./second-reading.ts"
 import { doomedIn, type PlannedSession } from "./sessions.ts"
-import { findSnapshots, restorationsIn } from "./snapshots.ts"
+import { findSnapshots, restorationsIn, turnsFromSnapshots } from "./snapshots.ts"
 import type { World } from "./world.ts"
 
 /** What stands at the end beside what the sessions came to, and what does not stand any more. */
@@ -17,6 +17,8 @@ export interface Standing {
     /** Partitions that processes took over from snapshots, and the sessions in them. */
     readonly partitionsRestored: number
     readonly sessionsRestored: number
+    /** That were asked for by an invoker which knew of the session from a snapshot. */
+    readonly turns: number
   }
   /** Named by records of sessions that stand. */
   readonly blobs: { readonly named: number; readonly bytes: number; readonly collected: number }
@@ -54,8 +56,9 @@ export async function findStanding(
     snapshots: {
       written: snapshots.written,
       sessions: snapshots.sessions,
-      partitionsRestored: restored.partitions,
-      sessionsRestored: restored.sessions,
+      partitionsRestored: restored.length,
+      sessionsRestored: restored.reduce((sum, { sessions }) => sum + sessions, 0),
+      turns: turnsFromSnapshots(second, restored),
     },
     blobs: { named: blobs.named, bytes: blobs.bytes, collected },
     erasure: {

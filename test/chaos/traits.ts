@@ -5,6 +5,8 @@ export interface Traits {
   readonly asks: boolean
   /** Its model sees little at a time, and it is spoken to until its conversation has outgrown that. */
   readonly narrow: boolean
+  /** It is spoken to once more after a rest in which its snapshot was written. */
+  readonly returns: boolean
   /** It says and is told what no record can hold. */
   readonly large: boolean
   /** It is deleted once it rests, and spoken to once more. */
@@ -15,6 +17,7 @@ export function traitsOf(index: number): Traits {
   return {
     asks: index % 3 === 2,
     narrow: index % 5 === 0,
+    returns: index % 4 === 1 || index % 4 === 3,
     large: index % 12 === 1 || index % 12 === 4,
     doomed: index % 8 === 4 || index % 8 === 6,
   }

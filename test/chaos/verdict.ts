@@ -138,6 +138,7 @@ function exercised(account: Account, { snapshots, blobs, erasure }: Standing): R
     "conversations made short": account.summaries,
     "snapshots written": snapshots.written,
     "partitions taken over from snapshots": snapshots.partitionsRestored,
+    "turns of sessions known from a snapshot": snapshots.turns,
     "values in the blob store": blobs.named,
     "sessions deleted": erasure.sessions,
     "records erased": erasure.records,
