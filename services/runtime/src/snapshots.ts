@@ -138,7 +138,8 @@ export class Snapshots {
       owned.places.restored(sessionId, best)
       sessions++
     }
-    if (sessions > 0) logger.debug({ partition: owned.number, sessions, from }, "A partition is taken over from snapshots.")
+    if (sessions > 0)
+      logger.debug({ partition: owned.number, sessions, from, snapshots: next }, "A partition is taken over from snapshots.")
     return { sessions: from, snapshots: next }
   }
 
