@@ -13,18 +13,20 @@ export interface FoundSnapshots {
   readonly written: number
   /** Sessions that have one. */
   readonly sessions: number
+  /** By session, where its first one stands in the topic of snapshots. */
+  readonly firstAt: ReadonlyMap<string, number>
   readonly breaches: readonly string[]
 }
 
 export async function findSnapshots(log: Pick<Log, "bounds" | "replay">, codec: Codec, prefix: string): Promise<FoundSnapshots> {
   const names = topicNames(prefix)
   const breaches: string[] = []
-  const sessions = new Set<string>()
+  const firstAt = new Map<string, number>()
   let written = 0
   for (const { partition } of await log.bounds(names.sessions)) {
     const snapshots = await snapshotsIn(log, codec, names, partition)
     written += snapshots.length
-    for (const { sessionId } of snapshots) sessions.add(sessionId)
+    for (const { sessionId, at } of snapshots) firstAt.set(sessionId, Math.min(at, firstAt.get(sessionId) ?? at))
     // What is covered comes first.
     const waiting = snapshots.toSorted((a, b) => b.offset - a.offset)
     const fold = new SessionsFold()
@@ -48,21 +50,21 @@ export async function findSnapshots(log: Pick<Log, "bounds" | "replay">, codec: 
     }
     check(Number.POSITIVE_INFINITY)
   }
-  return { written, sessions: sessions.size, breaches }
+  return { written, sessions: firstAt.size, firstAt, breaches }
 }
 
-async function snapshotsIn(
-  log: Pick<Log, "replay">,
-  codec: Codec,
-  names: TopicNames,
-  partition: number,
-): Promise<readonly SessionSnapshot[]> {
-  const found: SessionSnapshot[] = []
+interface Placed extends SessionSnapshot {
+  /** Offset in the topic of snapshots. */
+  readonly at: number
+}
+
+async function snapshotsIn(log: Pick<Log, "replay">, codec: Codec, names: TopicNames, partition: number): Promise<readonly Placed[]> {
+  const found: Placed[] = []
   for await (const records of log.replay(names.snapshots, partition, 0)) {
     for (const record of records) {
       if (record.value === null) continue
       const decoded = await decodeLearning(codec, "snapshots", record)
-      if (decoded.ok) found.push(decoded.said as unknown as SessionSnapshot)
+      if (decoded.ok) found.push({ ...(decoded.said as unknown as SessionSnapshot), at: record.offset })
     }
   }
   return found
@@ -81,8 +83,8 @@ export interface Restoration {
   readonly partition: number
   /** How many sessions a snapshot told of. */
   readonly sessions: number
-  /** From here on it read the session log. */
-  readonly from: number
+  /** Below this offset of their topic it had read all snapshots. */
+  readonly snapshots: number
 }
 
 /** What the processes of a run say of how they began, those too that were killed since. */
@@ -91,19 +93,24 @@ export function restorationsIn({ everyone }: Pick<Fleet, "everyone">): readonly 
   return lines.filter((line) => line.includes('"A partition is taken over from snapshots."')).map((line) => JSON.parse(line) as Restoration)
 }
 
-/** Turns of sessions that began before anything that their invoker has read: it knew of them by a snapshot, and had to recall what was said. */
-export function turnsFromSnapshots({ records }: Pick<SecondReading, "records">, restorations: readonly Restoration[]): number {
-  const readFrom = new Map<string, number>()
-  for (const { instance, partition, from } of restorations) {
+/** Turns of sessions whose invoker had taken the partition over when a snapshot of them stood: it had to recall what was said before. */
+export function turnsFromSnapshots(
+  { records }: Pick<SecondReading, "records">,
+  restorations: readonly Restoration[],
+  firstAt: ReadonlyMap<string, number>,
+): number {
+  const readTo = new Map<string, number>()
+  for (const { instance, partition, snapshots } of restorations) {
     const place = `${instance}/${partition}`
-    readFrom.set(place, Math.min(from, readFrom.get(place) ?? from))
+    // Whoever had the partition twice may have asked before the second time.
+    readTo.set(place, Math.min(snapshots, readTo.get(place) ?? snapshots))
   }
   let turns = 0
-  for (const own of records.values()) {
-    const began = own.find(({ type }) => type === "session.started")?.offset ?? Number.POSITIVE_INFINITY
+  for (const [sessionId, own] of records) {
+    const at = firstAt.get(sessionId) ?? Number.POSITIVE_INFINITY
     turns += own.filter(
       ({ type, verdict, partition, value }) =>
-        type === "model.requested" && verdict === "accepted" && began < (readFrom.get(`${value.instance}/${partition}`) ?? -1),
+        type === "model.requested" && verdict === "accepted" && at < (readTo.get(`${value.instance}/${partition}`) ?? -1),
     ).length
   }
   return turns

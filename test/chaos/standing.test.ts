@@ -195,7 +195,7 @@ describe("snapshots", () => {
   it("are the state that the log comes to where they say, also those that were replaced", async () => {
     write(1, upTo(1))
     write(3, upTo(3))
-    assert.deepEqual(await findSnapshots(log, codec, "t"), { written: 2, sessions: 1, breaches: [] })
+    assert.deepEqual(await findSnapshots(log, codec, "t"), { written: 2, sessions: 1, firstAt: new Map([[kept, 0]]), breaches: [] })
   })
 
   it("P5: one that says that it covers more than it does, or less", async () => {
@@ -207,20 +207,18 @@ describe("snapshots", () => {
   })
 
   it("are counted where a process says that it began from them, and so is a turn of a session that it knows from nowhere else", () => {
-    const line = (from: number): string =>
-      `{"instance":"invoker-1","partition":3,"sessions":7,"from":${from},"msg":"A partition is taken over from snapshots."}\nother words\n`
+    const line = (snapshots: number): string =>
+      `{"instance":"invoker-1","partition":3,"sessions":7,"from":9,"snapshots":${snapshots},"msg":"A partition is taken over from snapshots."}\nother words\n`
     const everyone = [{ stderr: line(40) }, { stderr: line(60) + line(50) }] as never
     const restorations = restorationsIn({ everyone })
     assert.deepEqual(
-      restorations.map(({ instance, sessions, from }) => ({ instance, sessions, from })),
-      [40, 60, 50].map((from) => ({ instance: "invoker-1", sessions: 7, from })),
+      restorations.map(({ instance, sessions, snapshots }) => ({ instance, sessions, snapshots })),
+      [40, 60, 50].map((snapshots) => ({ instance: "invoker-1", sessions: 7, snapshots })),
     )
-    const turn = (began: number, instance: string, partition: number) => [
-      { type: "session.started", verdict: "accepted", offset: began, partition, value: {} },
-      { type: "model.requested", verdict: "accepted", offset: 70, partition, value: { instance } },
-    ]
-    const turns = (...given: Parameters<typeof turn>): number =>
-      turnsFromSnapshots({ records: new Map([["sesn", turn(...given)]]) } as never, restorations)
+    const turns = (at: number, instance: string, partition: number): number => {
+      const request = { type: "model.requested", verdict: "accepted", offset: 70, partition, value: { instance } }
+      return turnsFromSnapshots({ records: new Map([[kept, [request]]]) } as never, restorations, new Map([[kept, at]]))
+    }
     assert.deepEqual(
       [turns(39, "invoker-1", 3), turns(45, "invoker-1", 3), turns(39, "invoker-2", 3), turns(39, "invoker-1", 4)],
       [1, 0, 0, 0],

@@ -58,7 +58,7 @@ export async function findStanding(
       sessions: snapshots.sessions,
       partitionsRestored: restored.length,
       sessionsRestored: restored.reduce((sum, { sessions }) => sum + sessions, 0),
-      turns: turnsFromSnapshots(second, restored),
+      turns: turnsFromSnapshots(second, restored, snapshots.firstAt),
     },
     blobs: { named: blobs.named, bytes: blobs.bytes, collected },
     erasure: {
