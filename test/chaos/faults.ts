@@ -59,6 +59,8 @@ const drainMaxMs = 60_000
 /** How long the folder of blobs is away at least, and at most until a process has missed it. */
 const blobsAwayMs = 1000
 const blobsAwayMaxMs = 15_000
+/** How long a fault waits for a deletion, once the time for faults is over. */
+const deletionMaxMs = 10_000
 /** How long a fault waits for processes to harm. */
 const soundMs = 60_000
 
@@ -172,11 +174,12 @@ export class Faults {
 
   /** In turn, each time at the moment of a deletion, when there is something to erase. */
   async #harmErasers(endsAt: number): Promise<void> {
-    for (let turn = 0; ; turn++) {
-      for (let left = this.#random.int(1, 4); left > 0; left--)
-        await Promise.race([this.#watch.nextDeletion(), sleep(Math.max(0, endsAt - Date.now()))])
-      if (Date.now() >= endsAt) return
-      await (turn % 2 === 0 ? this.#killErasers() : this.#freezeEraser())
+    for (let turn = 0; Date.now() < endsAt || turn < eraserKinds.length; ) {
+      for (let left = this.#random.int(1, 4); left > 0; left--) {
+        const next = this.#watch.nextDeletion().then(() => true)
+        if (!(await Promise.race([next, sleep(deletionMaxMs).then(() => false)])) && Date.now() >= endsAt) return
+      }
+      if (await (turn % 2 === 0 ? this.#killErasers() : this.#freezeEraser())) turn++
     }
   }
 
@@ -246,29 +249,31 @@ export class Faults {
     )
   }
 
-  /** All of them: what they have begun is left to those who come after. */
-  async #killErasers(): Promise<void> {
+  /** All of them: what they have begun is left to those who come after. False where there was none. */
+  async #killErasers(): Promise<boolean> {
     const victims = this.#erasers()
+    if (victims.length === 0) return false
     for (const victim of victims) {
       victim.leaving = true
       victim.started.kill("SIGKILL")
     }
-    if (victims.length === 0) return
     this.erasersKilled.push(Date.now())
     this.#happened("eraser-kill")
     await sleep(this.#random.int(0, 3000))
     for (const victim of victims) this.#anew(victim)
+    return true
   }
 
   /** One of them, for so long that another takes over what it has begun, and it finds that out when it wakes. */
-  async #freezeEraser(): Promise<void> {
+  async #freezeEraser(): Promise<boolean> {
     const erasers = this.#erasers()
-    if (erasers.length === 0) return
+    if (erasers.length === 0) return false
     const victim = this.#random.pick(erasers)
     this.#world.fleet.freeze(victim)
     this.#happened("eraser-freeze")
     await sleep(sessionTimeoutMs + this.#random.int(1000, 4000))
     this.#world.fleet.thaw(victim)
+    return true
   }
 
   #erasers(): readonly Member[] {
