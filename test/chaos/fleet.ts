@@ -33,6 +33,8 @@ const healMaxMs = 90_000
 /** All processes of a run, kept at their number: who dies is followed by another, as a supervisor would see to it. */
 export class Fleet {
   readonly members: Set<Member> = new Set()
+  /** Those that have ended too. */
+  readonly everyone: Started[] = []
   /** Ends that nobody had asked for. */
   readonly surprises: Exit[] = []
   readonly #bench: Bench
@@ -48,6 +50,7 @@ export class Fleet {
     const started = this.#bench.reins(role.args, this.#env(given), role.name)
     const member: Member = { role, started, ...given, frozen: false, leaving: false }
     this.members.add(member)
+    this.everyone.push(started)
     void started.ended.then(async ({ code, signal, stderr }) => {
       this.members.delete(member)
       if (member.leaving || this.#over) return

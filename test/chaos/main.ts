@@ -2,7 +2,8 @@
 
 import process from "node:process"
 import { parseArgs } from "node:util"
-import { chaos, told } from "./run.ts"
+import { told } from "./report.ts"
+import { chaos } from "./run.ts"
 
 const { values } = parseArgs({
   options: {

@@ -21,6 +21,21 @@ const classOf: Readonly<Record<string, EffectClass>> = {
   refund: "keyed",
 }
 
+/** Every accepted request as the model got it. */
+function journalOf(records: readonly LoggedRecord[]): Map<string, JournalLine[]> {
+  const fold = new SessionsFold()
+  const journal = new Map<string, JournalLine[]>()
+  for (const { topic, type, value, offset, timestamp } of records) {
+    if (!topic.endsWith(".sessions")) continue
+    fold.apply(value as SessionEvent, { offset, timestamp })
+    const session = fold.get(value.sessionId as string)
+    if (type !== "model.requested" || session.phase !== "awaiting-model") continue
+    const body = openRequestBody(session)
+    journal.set(sha256Hex(body), [{ at: timestamp, sha256: sha256Hex(body), body }])
+  }
+  return journal
+}
+
 type Change = (evidence: {
   records: LoggedRecord[]
   effects: LedgerLine[]
@@ -34,10 +49,8 @@ describe("the oracle", () => {
   before(async () => {
     const recording = Recording.from(fileURLToPath(new URL("../recorded/0.1.0-parallel.jsonl", import.meta.url)))
     const records = (await recording.read()).records.get(sessionId) ?? []
-    const fold = new SessionsFold()
-    const journal = new Map<string, JournalLine[]>()
     const effects: LedgerLine[] = []
-    for (const { topic, type, value, offset, timestamp } of records) {
+    for (const { topic, type, value, timestamp } of records) {
       if (type === "tool-call.dispatched" && topic.endsWith(".sessions")) {
         const is = classOf[value.tool]
         assert.ok(is !== undefined, `${value.tool} has a class`)
@@ -54,15 +67,9 @@ describe("the oracle", () => {
           applied: true,
         })
       }
-      if (!topic.endsWith(".sessions")) continue
-      fold.apply(value as SessionEvent, { offset, timestamp })
-      const session = fold.get(sessionId)
-      if (type !== "model.requested" || session.phase !== "awaiting-model") continue
-      const body = openRequestBody(session)
-      journal.set(sha256Hex(body), [{ at: timestamp, sha256: sha256Hex(body), body }])
     }
     const start = records.find(({ type }) => type === "session.started")
-    whole = { sessionId, records, effects, journal, acknowledged: [start?.value.commandId], ledgered }
+    whole = { sessionId, records, effects, journal: journalOf(records), acknowledged: [start?.value.commandId], ledgered }
   })
 
   const changed = (change: Change): readonly string[] => {
@@ -257,49 +264,74 @@ describe("the oracle on calls that wait for someone", () => {
   })
 })
 
-describe("the oracle on a conversation that outgrew its window", () => {
-  const sessionId = "sesn_compacted"
-  const journal = new Map<string, JournalLine[]>()
+describe("the oracle on conversations that are made short", () => {
   let records: readonly LoggedRecord[]
+  let journal: ReadonlyMap<string, readonly JournalLine[]>
   before(async () => {
     const recording = Recording.from(fileURLToPath(new URL("../recorded/0.1.0-compacted.jsonl", import.meta.url)))
-    records = (await recording.read()).records.get(sessionId) ?? []
-    const fold = new SessionsFold()
-    for (const { topic, type, value, offset, timestamp } of records) {
-      if (!topic.endsWith(".sessions")) continue
-      fold.apply(value as SessionEvent, { offset, timestamp })
-      const session = fold.get(sessionId)
-      if (type !== "model.requested" || session.phase !== "awaiting-model") continue
-      const body = openRequestBody(session)
-      journal.set(sha256Hex(body), [{ at: timestamp, sha256: sha256Hex(body), body }])
+    records = (await recording.read()).records.get("sesn_compacted") ?? []
+    journal = journalOf(records)
+  })
+
+  const judged = (of: readonly LoggedRecord[], asked = journal): readonly string[] =>
+    judge({ sessionId: "sesn_compacted", records: of, effects: [], journal: asked, acknowledged: [], ledgered: new Set() }).breaches
+  const at = (type: string, is: (value: LoggedRecord["value"]) => boolean = () => true): number => {
+    const index = records.findIndex((record) => record.type === type && is(record.value))
+    assert.ok(index >= 0, `there is a ${type}`)
+    return index
+  }
+  const changedAt = (index: number, change: object): readonly LoggedRecord[] => {
+    const record = records[index] as LoggedRecord
+    return records.with(index, { ...record, value: { ...record.value, ...change } })
+  }
+
+  it("finds nothing where nothing is wrong, and counts what was made short and what was too long", () => {
+    assert.deepEqual(judged(records), [])
+    const { summaries, tooLong } = judge({
+      sessionId: "sesn_compacted",
+      records,
+      effects: [],
+      journal,
+      acknowledged: [],
+      ledgered: new Set(),
+    })
+    assert.deepEqual({ summaries, tooLong }, { summaries: 2, tooLong: 1 })
+  })
+
+  it("finds I8 where the conversation goes on with other words than the summary's, or without any", () => {
+    const compacted = at("context.compacted")
+    const content = (records[compacted] as LoggedRecord).value.content as string
+    assert.match(
+      judged(changedAt(compacted, { content: content.replace("Asked:", "Told:") })).join("; "),
+      /I8: .* other words than the summary/,
+    )
+    assert.match(judged(records.toSpliced(compacted, 1)).join("; "), /I8: the request of turn/)
+  })
+
+  it("finds I9 where a summary is taken from a claim that was not open", () => {
+    assert.match(judged(changedAt(at("context.compacted"), { claim: "evt_other" })).join("; "), /I9: the summary/)
+  })
+
+  it("finds I8 where a summary is asked for of another conversation, whole or as a transcript", () => {
+    for (const is of [(compacts: number | null) => compacts === 0, (compacts: number | null) => (compacts ?? 0) > 0]) {
+      const { bodyHash } = (records[at("model.requested", ({ compacts }) => is(compacts))] as LoggedRecord).value
+      const changed = new Map(journal)
+      const [line] = changed.get(bodyHash as string) as [JournalLine]
+      const body = line.body.replace("Remember this", "Forget that").replace("<conversation>\\nuser: ", "<conversation>\\nuser: Never, ")
+      changed.set(bodyHash as string, [{ ...line, body }])
+      assert.match(judged(records, changed).join("; "), /I8: .*request/)
     }
   })
 
-  const judged = (change: (record: LoggedRecord) => LoggedRecord): readonly string[] =>
-    judge({ sessionId, records: records.map(change), effects: [], journal, acknowledged: [], ledgered: new Set() }).breaches
-  const changing = (type: string, changes: (value: LoggedRecord["value"]) => object) => (record: LoggedRecord) =>
-    record.type === type ? { ...record, value: { ...record.value, ...changes(record.value) } } : record
-
-  it("finds nothing where nothing is wrong", () => {
-    assert.ok(records.filter(({ type }) => type === "context.compacted").length > 1)
-    assert.deepEqual(
-      judged((record) => record),
-      [],
+  it("finds I8 where an attempt at a summary asks for the next turn instead", () => {
+    assert.match(
+      judged(
+        changedAt(
+          at("model.requested", ({ compacts }) => compacts === 0),
+          { compacts: null },
+        ),
+      ).join("; "),
+      /I8: /,
     )
-  })
-
-  it("finds I8 where another text than the summary takes the conversation's place", () => {
-    const breaches = judged(changing("context.compacted", () => ({ content: '[{"text":"All is well.","type":"text"}]' })))
-    assert.match(breaches.join("\n"), /I8: @\d+ puts another text in the place of the conversation/)
-  })
-
-  it("finds I8 where the conversation goes on as if it were whole", () => {
-    const breaches = judged((record) => (record.type === "context.compacted" ? { ...record, verdict: "superseded" } : record))
-    assert.match(breaches.join("\n"), /I8: the request of turn/)
-  })
-
-  it("finds I8 where the message that waited for the summary is lost", () => {
-    const breaches = judged(changing("model.requested", (value) => (value.compacts === 0 ? { takes: 0 } : {})))
-    assert.match(breaches.join("\n"), /I8: the request of turn/)
   })
 })

@@ -1,5 +1,6 @@
 import type { LedgerLine } from "../fixtures/ledger-tools.ts"
 import type { JournalLine, LoggedRecord } from "../scenarios/long-session.ts"
+import { type Summary, summaryIn, wrongContinuation, wrongTranscript } from "./summaries.ts"
 
 // What must be true of any session, whatever it asked for and whatever befell it. The checks read witnesses that know nothing of each other:
 // the log, the effect ledgers of the tools, the model's journal, and what the client was acknowledged. They share no code with the fold; of
@@ -37,6 +38,10 @@ export interface Account {
   allowed: number
   denied: number
   given: number
+  /** That took the place of what was said. */
+  summaries: number
+  /** Requests and answers that the window cut off. */
+  tooLong: number
 }
 
 export interface Judgement extends Account {
@@ -59,6 +64,8 @@ export function emptyAccount(): Account {
     allowed: 0,
     denied: 0,
     given: 0,
+    summaries: 0,
+    tooLong: 0,
   }
 }
 
@@ -150,12 +157,17 @@ function checkOrder(records: readonly LoggedRecord[], breach: Breach): void {
   }
 }
 
-/** I1: what was acknowledged is in the log once, in the order of the acknowledgements. */
+/**
+ * I1: what was acknowledged is in the log once, in the order of the acknowledgements. Nobody remembers what a deleted session has answered: who
+ * reads such a command again answers it again.
+ */
 function checkCommands(log: readonly LoggedRecord[], acknowledged: readonly string[], breach: Breach): void {
   let last = -1
+  const deletedAt = log.find(({ type }) => type === "session.deleted")?.offset ?? Number.POSITIVE_INFINITY
   for (const commandId of acknowledged) {
     const found = log.filter(({ value }) => value.commandId === commandId)
-    if (found.length !== 1) breach(`I1: the acknowledged command ${commandId} is in the log ${found.length} times`)
+    const mayRepeat = found.length > 1 && found.every(({ offset, type }) => type === "command.rejected" && offset > deletedAt)
+    if (found.length !== 1 && !mayRepeat) breach(`I1: the acknowledged command ${commandId} is in the log ${found.length} times`)
     const offset = found[0]?.offset ?? last
     if (offset < last) breach(`I1: ${commandId} was acknowledged after what stands behind it`)
     last = Math.max(last, offset)
@@ -179,9 +191,17 @@ function followStory(log: readonly LoggedRecord[], { journal }: Evidence, accoun
   let inTurn = false
   const asks = toolsThatAsk(log)
   let request: LoggedRecord | null = null
-  /** While a summary is asked for: what the turn takes beside it. */
-  let compaction: readonly Block[] | null = null
-  const requestsOfTurn = new Set<string>()
+  /** By what they may hold of the conversation: that of an ordinary request is `all`. */
+  const hashesOfTurn = new Map<string, string>()
+  let summary: Summary | null = null
+  const say = (role: string, contents: readonly string[]): void => {
+    for (const content of contents) for (const json of blocksOf(content)) blocks.push({ role, json })
+  }
+  /** A summary that comes to nothing leaves what was taken with it where it would have been said. */
+  const sayTaken = (): void => {
+    say("user", summary?.taken ?? [])
+    summary = null
+  }
   for (const record of log) {
     const { type, value, offset } = record
     switch (type) {
@@ -193,41 +213,35 @@ function followStory(log: readonly LoggedRecord[], { journal }: Evidence, accoun
         break
       case "interrupt.received":
       case "session.ended":
+      case "session.deleted":
         // An interrupt of a session at rest does nothing; after an end nothing is accepted.
-        stopped ||= inTurn || type === "session.ended"
+        stopped ||= inTurn || type !== "interrupt.received"
         for (const use of open) use.closedBy ??= record
+        sayTaken()
         break
       case "session.idled":
         // It waits in the middle of its turn.
         if (value.reason === "requires_action") break
-        // Without its summary the conversation goes on as it was.
-        blocks.push(...(compaction ?? []))
-        compaction = null
         stopped = false
         inTurn = false
+        answered = true
+        sayTaken()
         break
-      case "context.compacted": {
-        const summary = summaryOf(log, value)
-        if (compaction === null || !String(value.content).includes(summary))
-          breach(`I8: @${offset} puts another text in the place of the conversation than the summary that was given`)
-        blocks.splice(0, blocks.length, ...said("user", value.content as string), ...(compaction ?? []))
-        compaction = null
-        break
-      }
       case "model.requested": {
-        const asksForSummary = typeof value.compacts === "number"
         if (stopped) breach(`I18: a request was accepted at @${offset}, after the interrupt`)
+        const compacts = (value.compacts ?? null) as number | null
         if (value.attempt === 1) {
+          if (request !== null && !answered && compacts === null)
+            breach(`I9: request @${offset} was made before turn ${turn} had its answer`)
           for (const use of open) {
             if (use.closedBy === null) breach(`I3: request @${offset} was made while ${use.name} ${use.id} had no result`)
             else blocks.push({ role: "user", json: resultOf(use) })
           }
           open = []
-          const taken = queued.splice(0, value.takes as number).flatMap((content) => said("user", content))
-          // What a turn takes stands behind the summary that it asks for first.
-          compaction = asksForSummary ? taken : null
-          if (!asksForSummary) blocks.push(...taken)
-          requestsOfTurn.clear()
+          const taken = queued.splice(0, value.takes as number)
+          if (compacts === null) say("user", taken)
+          else summary = { taken, text: null }
+          hashesOfTurn.clear()
           turn++
           if (value.turn !== turn) breach(`I12: request @${offset} is of turn ${value.turn}, not ${turn}`)
         } else if (answered && request !== null) breach(`I9: attempt ${value.attempt} @${offset} of a turn that had its answer`)
@@ -236,22 +250,30 @@ function followStory(log: readonly LoggedRecord[], { journal }: Evidence, accoun
         answered = false
         inTurn = true
         request = record
-        requestsOfTurn.add(value.bodyHash as string)
-        if (requestsOfTurn.size > 1) breach(`I8: the attempts of turn ${turn} ask different things`)
-        const asked = journal.get(value.bodyHash as string)
-        // What was too much for the window is asked for as a transcript, and what that leaves out is the product's to choose.
-        if (asked !== undefined && !(value.compacts > 0))
-          checkBody(asked[0]?.body ?? "", asksForSummary ? [...blocks, asking] : blocks, `turn ${turn} @${offset}`, breach)
+        if ((compacts === null) !== (summary === null)) breach(`I8: an attempt of turn ${turn} @${offset} asks for something else`)
+        // A summary may be asked for of less of the conversation, if nobody took more.
+        const asks = compacts === null ? "all" : `${compacts} characters`
+        if ((hashesOfTurn.get(asks) ?? value.bodyHash) !== value.bodyHash) breach(`I8: the attempts of turn ${turn} ask different things`)
+        hashesOfTurn.set(asks, value.bodyHash as string)
+        const body = journal.get(value.bodyHash as string)?.[0]?.body
+        if (body !== undefined) checkBody(body, blocks, compacts, `turn ${turn} @${offset}`, breach)
         break
       }
       case "model.failed":
+        if (value.kind === "request_too_large") account.tooLong++
         break
       case "model.responded": {
         if (answered) breach(`I9: turn ${turn} has a second accepted response @${offset}`)
         answered = true
         if (value.claim !== request?.value.eventId) breach(`I9: the response @${offset} answers a claim that was not open`)
         if (!journal.has(String(request?.value.bodyHash))) breach(`I8: the model never got the bytes whose hash turn ${turn} recorded`)
-        if (compaction !== null) break
+        if (value.stopReason === "model_context_window_exceeded") account.tooLong++
+        if (summary !== null) {
+          summary.text = summaryIn(record)
+          // What is none is a failure of this attempt, and another may follow.
+          answered = summary.text !== null
+          break
+        }
         for (const json of blocksOf(value.content as string)) {
           blocks.push({ role: "assistant", json })
           const block = JSON.parse(json) as { type: string; id: string; name: string }
@@ -271,6 +293,16 @@ function followStory(log: readonly LoggedRecord[], { journal }: Evidence, accoun
           uses.push(use)
           open.push(use)
         }
+        break
+      }
+      case "context.compacted": {
+        const wrong = summary === null ? "no summary was asked for" : wrongContinuation(value.content as string, summary)
+        if (wrong !== null) breach(`I8: what the conversation goes on with @${offset}: ${wrong}`)
+        if (value.claim !== request?.value.eventId) breach(`I9: the summary @${offset} is of a claim that was not open`)
+        account.summaries++
+        blocks.length = 0
+        say("user", [value.content as string])
+        sayTaken()
         break
       }
       case "tool-call.held":
@@ -364,6 +396,7 @@ function resultOf({ id, closedBy }: Use): string {
       return canonical({ ...base, content: JSON.parse(value.content as string), ...(value.isError ? { is_error: true } : {}) })
     case "interrupt.received":
     case "session.ended":
+    case "session.deleted":
     case undefined:
       return canonical({ ...base, content: "*", is_error: true })
     default:
@@ -371,40 +404,35 @@ function resultOf({ id, closedBy }: Use): string {
   }
 }
 
-function said(role: string, content: string): readonly Block[] {
-  return blocksOf(content).map((json) => ({ role, json }))
-}
-
-/** What asks for a summary, in words that are the product's. */
-const asking: Block = { role: "user", json: "*" }
-
-/** The text of the answer that a compaction stands on. */
-function summaryOf(log: readonly LoggedRecord[], compacted: LoggedRecord["value"]): string {
-  const response = log.find(({ type, value }) => type === "model.responded" && value.eventId === compacted.causedBy)
-  const texts = (JSON.parse(response?.value.content ?? "[]") as { text?: string }[]).flatMap(({ text }) => text ?? [])
-  return JSON.stringify(texts.join("\n").trim()).slice(1, -1)
-}
-
 function blocksOf(content: string): readonly string[] {
   return (JSON.parse(content) as unknown[]).map(canonical)
 }
 
-/** I8 and I21: the request that the model got is exactly what the log says before it, block by block. */
-function checkBody(body: string, expected: readonly Block[], where: string, breach: Breach): void {
+/** I8 and I21: the request that the model got is exactly what the log says before it, block by block; of one for a summary what it adds is left out. */
+function checkBody(body: string, expected: readonly Block[], compacts: number | null, where: string, breach: Breach): void {
+  if (compacts !== null && compacts > 0) {
+    const first = JSON.parse(expected[0]?.json ?? "{}") as { text?: string }
+    const wrong = wrongTranscript(body, compacts, String(first.text).slice(0, beginningLength))
+    if (wrong !== null) breach(`I8: the request for a summary of ${where} ${wrong}`)
+    return
+  }
   const { messages } = JSON.parse(body) as { messages: { role: string; content: unknown[] }[] }
   const got = messages.flatMap(({ role, content }) => content.map((block) => ({ role, json: canonical(block) })))
+  if (compacts !== null) got.pop()
   if (got.length !== expected.length) {
     breach(`I8: the request of ${where} has ${got.length} blocks, the log before it makes ${expected.length}`)
     return
   }
   for (const [index, block] of got.entries()) {
     const wanted = expected[index] as Block
-    if (block.role === wanted.role && (wanted.json === asking.json || block.json === wanted.json || isInterrupted(block.json, wanted.json)))
-      continue
+    if (block.role === wanted.role && (block.json === wanted.json || isInterrupted(block.json, wanted.json))) continue
     breach(`I8: block ${index} of the request of ${where} is ${block.role} ${block.json}, not ${wanted.role} ${wanted.json}`)
     return
   }
 }
+
+/** How much of the first thing that was said must be in a transcript. */
+const beginningLength = 20
 
 function isInterrupted(got: string, wanted: string): boolean {
   if (!wanted.includes('"content":"*"')) return false

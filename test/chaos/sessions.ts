@@ -1,6 +1,7 @@
 import type { AgentGiven } from "@reins/events"
 import { faultsFrom } from "../fixtures/ledger-tools.ts"
 import type { Random } from "../simulation/random.ts"
+import { canaryOf, longText, modelOf, type Traits, traitsOf, windows } from "./traits.ts"
 
 // What the sessions of a chaos run ask for, and when they are spoken to: drawn from the seed.
 
@@ -14,6 +15,7 @@ export interface Command {
 
 export interface PlannedSession {
   readonly sessionId: string
+  readonly traits: Traits
   readonly startsAtMs: number
   readonly commands: readonly Command[]
 }
@@ -24,8 +26,14 @@ const asked: ReadonlySet<string> = new Set(["note", "ring", "refund"])
 /** Tools whose effects a ledger knows. */
 export const ledgered: ReadonlySet<string> = new Set(["look", "fix", "note", "charge", "ring", "get_order", "refund"])
 
-/** `asks`: some tools wait for a person each time, some calls for one who says what became of them, and the client runs a tool of its own. */
-export function chaosAgent(ordersUrl: string, toolTimeoutMs: number, asks: boolean): Partial<AgentGiven> & { readonly model: string } {
+export function chaosAgent(
+  sessionId: string,
+  ordersUrl: string,
+  toolTimeoutMs: number,
+  traits: Traits,
+): Partial<AgentGiven> & { readonly model: string } {
+  const { asks } = traits
+  const model = modelOf(traits)
   const id = { type: "string" }
   const waiting = (name: string): object => ({
     ...(asks && asked.has(name) ? { permission: "always_ask" } : {}),
@@ -33,11 +41,15 @@ export function chaosAgent(ordersUrl: string, toolTimeoutMs: number, asks: boole
   })
   return {
     name: "chaos",
-    model: "claude-sonnet-5-5",
+    model,
+    contextTokens: windows[model],
+    // A summary of summaries names nobody, and every body is to be its session's own.
+    params: { metadata: { user_id: sessionId } },
     system: "You keep the house.",
     maxTokens: 1024,
     tools: [
       { name: "add", backend: "function" },
+      { name: "page", backend: "classes" },
       ...["look", "fix", "note", "charge", "ring"].map((name) => ({ name, backend: "classes", ...waiting(name) })),
       ...(asks ? [{ name: clientTool, backend: "client", inputSchema: { type: "object", properties: { n: { type: "integer" } } } }] : []),
       {
@@ -106,26 +118,39 @@ class Numbers {
 
 const classTools: ReadonlySet<string> = new Set(["look", "fix", "note", "charge", "ring"])
 
-function prompt(random: Random, numbers: Numbers, sessionId: string, part: number, turns: number, asks: boolean): string {
+/** A message that orders so many turns of calls. */
+function prompt(random: Random, numbers: Numbers, sessionId: string, part: number, turns: number, { asks, narrow, large }: Traits): string {
   const known = Object.keys(inputs).filter((tool) => asks || tool !== clientTool)
-  const groups = Array.from({ length: turns }, () => {
-    const tools = someOf(random, known, random.int(1, 4))
-    return `[[${tools.map((tool) => `call ${tool} ${inputs[tool]?.(numbers.next(tool))}`).join("; ")}]]`
+  const groups = Array.from({ length: turns }, (_, turn) => {
+    const calls = someOf(random, known, random.int(1, narrow ? 2 : 4)).map((tool) => `call ${tool} ${inputs[tool]?.(numbers.next(tool))}`)
+    // One page of a narrow session is up to a third of what its model sees; one of a large session is more than a record holds.
+    if (narrow) calls.unshift(page(random, 1500, 6000))
+    if (large && turn === 0) calls.push(page(random, 280_000, 380_000))
+    return `[[${calls.join("; ")}]]`
   })
-  return `This is ${sessionId}, part ${part}. ${groups.join(" ")}`
+  const said = `This is ${sessionId}, part ${part}, ${canaryOf(sessionId)} ${groups.join(" ")}`
+  return large && random.chance(0.5) ? longText(`${said} And this is what it is about:`, random.int(270_000, 350_000)) : said
+}
+
+function page(random: Random, sizeMin: number, sizeMax: number): string {
+  return `call page {"n":${random.int(0, 99_999)},"size":${random.int(sizeMin, sizeMax)}}`
 }
 
 export function planSessions(
   random: Random,
-  options: { readonly sessions: number; readonly spreadMs: number; readonly prefix: string; readonly agentOf: (asks: boolean) => object },
+  options: {
+    readonly sessions: number
+    readonly spreadMs: number
+    readonly prefix: string
+    readonly agentOf: (sessionId: string, traits: Traits) => object
+  },
 ): readonly PlannedSession[] {
   const numbers = new Numbers(random)
   return Array.from({ length: options.sessions }, (_, index) => {
     const sessionId = `sesn_${options.prefix}_${index}`
-    // One in three waits for people.
-    const asks = index % 3 === 2
+    const traits = traitsOf(index)
     const input = (part: number, turns: number): { type: string; text: string }[] => [
-      { type: "text", text: prompt(random, numbers, sessionId, part, turns, asks) },
+      { type: "text", text: prompt(random, numbers, sessionId, part, turns, traits) },
     ]
     const later: Command[] = []
     const then = (type: string, afterMs: number, more: object = {}): void => {
@@ -135,6 +160,9 @@ export function planSessions(
     if (random.chance(0.15)) then("session.interrupt", 100 + random.int(0, 2999))
     if (random.chance(0.4)) then("message.send", 200 + random.int(0, 5999), { content: input(2, 1 + random.int(0, 1)) })
     if (random.chance(0.15)) then("message.send", random.int(0, 299), { content: input(3, 1) })
+    // A summary leaves nothing of what was ordered, so that it takes a message to go on.
+    if (traits.narrow) for (let part = 4; part < 7; part++) then("message.send", 500 + random.int(0, 5999), { content: input(part, 2) })
+    if (traits.returns) then("message.send", 6000 + random.int(0, 14_000), { content: input(7, 1 + random.int(0, 1)) })
     if (random.chance(0.2)) then("session.end", 500 + random.int(0, 8999))
     const start: Command = {
       afterMs: 0,
@@ -142,14 +170,20 @@ export function planSessions(
         type: "session.start",
         commandId: `${sessionId}-0`,
         sessionId,
-        agent: options.agentOf(asks),
+        title: canaryOf(sessionId),
+        agent: options.agentOf(sessionId, traits),
         input: input(1, 2 + random.int(0, 3)),
       },
       // What is forwarded may come after what is sent straight to its place, so such a session is only started.
-      misplaced: later.length === 0 && random.chance(0.2),
+      misplaced: later.length === 0 && !traits.doomed && random.chance(0.2),
     }
-    return { sessionId, startsAtMs: random.int(0, options.spreadMs - 1), commands: [start, ...later] }
+    return { sessionId, traits, startsAtMs: random.int(0, options.spreadMs - 1), commands: [start, ...later] }
   })
+}
+
+/** Those that are deleted. */
+export function doomedIn(plans: readonly PlannedSession[]): ReadonlySet<string> {
+  return new Set(plans.filter(({ traits }) => traits.doomed).map(({ sessionId }) => sessionId))
 }
 
 /** What someone says about a held call: mostly yes, sometimes no, and what the client's own tool came to. */
@@ -157,9 +191,10 @@ export function answerTo(
   random: Random,
   sessionId: string,
   held: { readonly eventId: string; readonly toolUseId: string; readonly reason: string; readonly argumentsHash: string },
+  again: number,
 ): Command["value"] {
   const { eventId, toolUseId, reason, argumentsHash } = held
-  const common = { commandId: `${sessionId}-answer-${eventId}`, sessionId, toolUseId }
+  const common = { commandId: `${sessionId}-answer-${eventId}${again > 0 ? `-again-${again}` : ""}`, sessionId, toolUseId }
   if (reason === "client" || (reason === "outcome_unknown" && random.chance(0.4)))
     return { ...common, type: "result.give", content: [{ type: "text", text: `Counted for ${toolUseId}.` }] }
   const isAllowed = random.chance(0.8)

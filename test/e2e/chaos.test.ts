@@ -1,7 +1,8 @@
 import assert from "node:assert/strict"
 import { test } from "node:test"
 import { skipWithoutKafka } from "@reins/infra/kafka"
-import { chaos, told } from "../chaos/run.ts"
+import { told } from "../chaos/report.ts"
+import { chaos } from "../chaos/run.ts"
 
 // CI's `npm run chaos`: two processes of every role, a broker of its own, two minutes of faults, every kind of them at least once.
 
@@ -16,7 +17,7 @@ test("whatever is killed, frozen, drained, cut off or told wrong, nothing is los
   const report = await chaos({
     seed,
     faultsMs: 120_000,
-    sessions: 150,
+    sessions: 200,
     brokers: 1,
     apart: false,
     settleMs: 150_000,

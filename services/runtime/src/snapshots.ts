@@ -119,10 +119,15 @@ export class Snapshots {
       owned.sessions.drop()
       return { sessions: 0, snapshots: 0 }
     }
+    let sessions = 0
     for (const [sessionId, { newest, best }] of found) {
       owned.places.readSnapshot(sessionId, newest)
-      if (best !== null) owned.places.restored(sessionId, best)
+      if (best === null) continue
+      owned.places.restored(sessionId, best)
+      sessions++
     }
+    if (sessions > 0)
+      logger.debug({ partition: owned.number, sessions, from, snapshots: next }, "A partition is taken over from snapshots.")
     return { sessions: from, snapshots: next }
   }
 
