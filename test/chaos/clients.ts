@@ -15,8 +15,6 @@ export type Held = Parameters<typeof answerTo>[2]
 const sendAgainMs = 300
 /** How long people take to say something about what is held. */
 const answerMaxMs = 2500
-/** How often they say it again. */
-const answersMax = 3
 
 /** Everyone who is no part of Reins: programs that send commands by a plain Kafka client, and people who look at what is held. */
 export class Clients {
@@ -33,8 +31,6 @@ export class Clients {
   readonly #people: Random
   readonly #deleters: Random
   readonly #answered = new Set<string>()
-  /** By command, until it is refused. */
-  readonly #answers = new Map<string, { readonly sessionId: string; readonly held: Held; readonly again: number }>()
   readonly #answering: Promise<void>[] = []
   /** The command that was acknowledged last: sent once more, it changes nothing. */
   #known: Message | undefined
@@ -117,35 +113,19 @@ export class Clients {
   // --- people: whatever is held they look at, and after a while they say something
 
   saw(record: LogRecord): void {
-    const { type = "" } = record.headers
-    if (!["tool-call.held", "command.rejected"].includes(type) || record.value === null) return
+    if (record.headers["type"] !== "tool-call.held" || record.value === null) return
     const decoded = decodeRecord(this.#world.codec, "sessions", record)
     if (!decoded.ok) return
-    if (type === "command.rejected") this.#wasRefused(decoded.said as unknown as { readonly commandId: string; readonly code: string })
-    else {
-      const said = decoded.said as unknown as Held & { readonly sessionId: string }
-      this.answer(said.sessionId, said, this.#people.int(0, answerMaxMs))
-    }
-  }
-
-  /** An intake that had not read the hold yet knows of no such call. Who sees it in the log says so again. */
-  #wasRefused({ commandId, code }: { readonly commandId: string; readonly code: string }): void {
-    const answer = this.#answers.get(commandId)
-    if (answer === undefined || answer.again >= answersMax || code !== "call_unknown") return
-    this.#answers.delete(commandId)
-    this.#answer(answer.sessionId, answer.held, answerMaxMs, answer.again + 1)
+    const said = decoded.said as unknown as Held & { readonly sessionId: string }
+    this.answer(said.sessionId, said, this.#people.int(0, answerMaxMs))
   }
 
   answer(sessionId: string, held: Held, afterMs: number): void {
     if (this.#answered.has(held.eventId)) return
     this.#answered.add(held.eventId)
-    this.#answer(sessionId, held, afterMs, 0)
-  }
-
-  #answer(sessionId: string, held: Held, afterMs: number, again: number): void {
-    const value = answerTo(this.#people, sessionId, held, again)
-    this.#answers.set(value.commandId, { sessionId, held, again })
-    this.#answering.push(sleep(afterMs).then(() => this.#send({ key: sessionId, value: JSON.stringify(value) })))
+    this.#answering.push(
+      sleep(afterMs).then(() => this.#send({ key: sessionId, value: JSON.stringify(answerTo(this.#people, sessionId, held)) })),
+    )
   }
 
   /** When all that people wanted to say is acknowledged. */

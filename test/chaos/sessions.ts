@@ -191,10 +191,9 @@ export function answerTo(
   random: Random,
   sessionId: string,
   held: { readonly eventId: string; readonly toolUseId: string; readonly reason: string; readonly argumentsHash: string },
-  again: number,
 ): Command["value"] {
   const { eventId, toolUseId, reason, argumentsHash } = held
-  const common = { commandId: `${sessionId}-answer-${eventId}${again > 0 ? `-again-${again}` : ""}`, sessionId, toolUseId }
+  const common = { commandId: `${sessionId}-answer-${eventId}`, sessionId, toolUseId }
   if (reason === "client" || (reason === "outcome_unknown" && random.chance(0.4)))
     return { ...common, type: "result.give", content: [{ type: "text", text: `Counted for ${toolUseId}.` }] }
   const isAllowed = random.chance(0.8)

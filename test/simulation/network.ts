@@ -35,6 +35,8 @@ export interface Network {
   /** How much longer this topic takes to reach readers now. */
   extraDelayMs(topic: string): number
   hidden(instance: string): boolean
+  /** A member that was held up is off its group's list, or has just come back to it. */
+  expelled(instance: string): void
 }
 
 /** Opens a client of the broker whose writes travel over this network. */
@@ -167,10 +169,13 @@ export class NetworkedLog implements Log {
     const cancel = this.#life.after(this.#network.sessionTimeoutMs, () => {
       expelled = true
       member.expel()
+      this.#network.expelled(this.#life.instance)
     })
     await handling
     cancel()
-    if (expelled) member.thaw()
+    if (!expelled) return
+    member.thaw()
+    this.#network.expelled(this.#life.instance)
   }
 
   async members(group: string): Promise<ReadonlySet<string> | null> {

@@ -39,7 +39,7 @@ import type { Effect } from "./tools.ts"
  * - I19 A limit on tool calls is kept by everything that is sent or held; what a client has run before anyone could hold it is charged all
  *   the same, and may be the one too many.
  * - B14 The content that a client gives becomes the result of the call it was given for, exactly, if that call waited for a client, and at
- *   most once.
+ *   most once. No answer is refused as one that nothing waits for, to a call that was held for it before it was sent and still is.
  * - B15 After `session.ended`, `session.archived` or `session.deleted` nothing is accepted that begins or answers anything.
  * - B16 A session for which anything is under way outside is neither archived nor deleted. (It may be before `session.idled` stands, or
  *   what came of its last call: who asked was answered on one that was on its way and got lost. Nothing is under way then.) Nor is one
@@ -235,6 +235,8 @@ export class Oracle {
   readonly #answers = new Map<string, { accepted: number; offset: number }>()
   readonly #commands = new Map<string, { offset: number; commandId: string }[]>()
   /** Everything that was ever asked under a commandId. */
+  /** By command, the hold that waited for it when it was sent. */
+  readonly #heldWhenAsked = new Map<string, string>()
   readonly #asked = new Map<string, Fact[]>()
   /** Calls that clients ran before they were held, by session. */
   readonly #earlyRuns = new Map<string, number>()
@@ -429,6 +431,8 @@ export class Oracle {
       const asked = this.#asked.get(id)
       if (asked === undefined) this.#asked.set(id, [said])
       else asked.push(said)
+      const hold = this.#holdFor(record.partition, said)
+      if (hold !== null) this.#heldWhenAsked.set(id, hold)
     } catch {
       // Poison: it goes to the dead letters, which is judged there.
     }
@@ -438,6 +442,15 @@ export class Oracle {
     const list = this.#commands.get(id) ?? []
     list.push({ offset: record.offset, commandId })
     this.#commands.set(id, list)
+  }
+
+  /** The hold that waits for just this answer as the log stands; null where none does. */
+  #holdFor(partition: number, { type, sessionId, toolUseId }: Fact): string | null {
+    const { phase, calls } = this.#sessions.get(partition)?.of(sessionId) ?? { phase: "absent", calls: [] }
+    const hold = phase === "tools" ? (calls.find(({ id, is }) => id === toolUseId && is === "held")?.hold ?? null) : null
+    if (type === "approval.give") return hold === null || hold.reason === "client" ? null : hold.id
+    if (type === "result.give") return hold === null || hold.reason === "approval" ? null : hold.id
+    return null
   }
 
   #sessionFact(record: LogRecord, fact: Fact): Verdict {
@@ -466,6 +479,15 @@ export class Oracle {
       this.#answers.set(fact.commandId, answer)
     }
     if (verdict !== "accepted") return verdict
+    if (fact.type === "command.rejected" && (fact.code === "call_unknown" || fact.code === "call_not_held")) {
+      const [asked] = this.#asked.get(fact.commandId) ?? []
+      const hold = this.#heldWhenAsked.get(fact.commandId)
+      if (hold !== undefined && asked !== undefined && hold === this.#holdFor(record.partition, asked))
+        this.#violated(
+          "B14",
+          `${fact.eventId} refuses ${asked.type} as ${fact.code}, and ${hold} has waited for it since before it was sent`,
+        )
+    }
     if (session.phase === "parked") this.#everParked.add(fact.sessionId)
     if (session.phase !== "asking" || fact.type === "model.requested" || fact.type === "model.failed")
       this.#claimCloses(`model/${fact.sessionId}`)

@@ -317,6 +317,11 @@ class World implements Network {
     return isHidden
   }
 
+  expelled(instance: string): void {
+    this.#oracle.tell?.(`EXPELLED ${instance}`)
+    this.#unsteadyAt.set(instance, this.time.now)
+  }
+
   lost(instance: string, partition: number): void {
     this.#oracle.lost(instance, (sessionId) => partitionOf(sessionId, this.#partitions) === partition)
   }

@@ -10,50 +10,67 @@ export interface CommandDesk {
   readonly log: Log
   readonly metrics: Metrics
   readonly logger: Logger
+  /** Whether all is read that stood in `sessions` when this command was read; if not, commands are heard again once it may be. */
+  hasReadWhatStood(owned: OwnedPartition, command: LogRecord): boolean
   view(owned: OwnedPartition, sessionId: string, service: AnyService): View
   append(owned: OwnedPartition, sessionId: string, key: string, draft: Draft, origin: Origin, certainty: Certainty): Promise<void>
   bury(owned: OwnedPartition, record: LogRecord, service: string, reason: string, message: string): void
 }
 
-/** Has the commands that wait in a partition judged, in their order, and follows up on each. */
+/**
+ * Has the commands that wait in a partition judged, in their order, and follows up on each. One is refused only once all is read that stood
+ * when it was read: its sender may know more than whoever judges it. Those behind it wait with it.
+ */
 export function hearCommands(desk: CommandDesk, owned: OwnedPartition, service: AnyService | undefined): void {
-  for (const record of owned.commands.splice(0)) {
-    if (service?.hear === undefined) continue
-    const hearing = judged(desk, owned, record, service.hear, service)
-    // Newer commands may be answered before an older one is sent on or buried, so only an answer can be behind the newest.
-    const isBehind = record.offset <= (owned.sessions.commandOffsets.get(owned.number) ?? -1)
-    if (isBehind && hearing.judged === "answer") continue
-    switch (hearing.judged) {
-      case "known":
-        break
-      case "bury":
-        desk.metrics.deadLetters.inc({ service: service.name, reason: hearing.reason })
-        if (record.offset >= (owned.buriedTo.get(record.topic) ?? 0))
-          desk.bury(owned, record, service.name, hearing.reason, hearing.message)
-        break
-      case "forward":
-        awaitAnswer(
-          desk,
-          owned,
-          record.offset,
-          desk.log.append({
-            topic: record.topic,
-            partition: hearing.partition,
-            key: () => hearing.key,
-            value: record.value,
-            headers: hearing.headers,
-            // It goes to another partition, whose loss must not take it back; sent twice it does no harm.
-            certainty: "always",
-          }),
-        )
-        break
-      case "answer":
-        awaitAnswer(desk, owned, record.offset, answer(desk, owned, record, hearing, service))
-        owned.dirty.add(hearing.sessionId)
-        break
-      default:
-        hearing satisfies never
+  let heard = 0
+  for (const record of owned.commands) {
+    if (service?.hear !== undefined) {
+      const hearing = judged(desk, owned, record, service.hear, service)
+      if (isRefusal(hearing) && !desk.hasReadWhatStood(owned, record)) break
+      followUp(desk, owned, record, hearing, service)
     }
+    heard++
+  }
+  owned.commands.splice(0, heard)
+}
+
+function isRefusal(hearing: Hearing): boolean {
+  return hearing.judged === "answer" && hearing.event.type === "command.rejected"
+}
+
+function followUp(desk: CommandDesk, owned: OwnedPartition, record: LogRecord, hearing: Hearing, service: AnyService): void {
+  // Newer commands may be answered before an older one is sent on or buried, so only an answer can be behind the newest.
+  const isBehind = record.offset <= (owned.sessions.commandOffsets.get(owned.number) ?? -1)
+  if (isBehind && hearing.judged === "answer") return
+  switch (hearing.judged) {
+    case "known":
+      break
+    case "bury":
+      desk.metrics.deadLetters.inc({ service: service.name, reason: hearing.reason })
+      if (record.offset >= (owned.buriedTo.get(record.topic) ?? 0)) desk.bury(owned, record, service.name, hearing.reason, hearing.message)
+      break
+    case "forward":
+      awaitAnswer(
+        desk,
+        owned,
+        record.offset,
+        desk.log.append({
+          topic: record.topic,
+          partition: hearing.partition,
+          key: () => hearing.key,
+          value: record.value,
+          headers: hearing.headers,
+          // It goes to another partition, whose loss must not take it back; sent twice it does no harm.
+          certainty: "always",
+        }),
+      )
+      break
+    case "answer":
+      awaitAnswer(desk, owned, record.offset, answer(desk, owned, record, hearing, service))
+      owned.dirty.add(hearing.sessionId)
+      break
+    default:
+      hearing satisfies never
   }
 }
 

@@ -33,6 +33,7 @@ import { Spill } from "./spill.ts"
 import { Timers } from "./timers.ts"
 import { halfRead, sessionOfRecord, type UnreadRecord, unreadRecord } from "./unread.ts"
 import { UnreadWatch } from "./unread-watch.ts"
+import { WhatStood } from "./what-stood.ts"
 
 export interface LoopOptions {
   readonly log: Log
@@ -157,10 +158,19 @@ export class Loop {
     const idPrefix = options.idPrefix ?? randomBytes(6).toString("hex")
     this.#speaker = new Speaker({ log, codec, metrics, clock: this.#clock, topics: this.#topics, instance, idPrefix })
     this.#burial = new Burial(log, this.#topics, this.#clock, logger)
+    const whatStood = new WhatStood({
+      log,
+      topics: this.#topics,
+      clock: this.#clock,
+      logger,
+      current: (owned) => !this.#stopped && this.#isOurs(owned),
+      wake: (owned) => this.#scheduleDecide(owned),
+    })
     this.#desk = {
       log,
       metrics,
       logger,
+      hasReadWhatStood: (owned, command) => whatStood.isRead(owned, command),
       view: (owned, sessionId, service) => this.#view(owned, sessionId, service),
       append: (owned, sessionId, key, draft, origin, certainty) => this.#append(owned, sessionId, key, draft, origin, certainty),
       bury: (owned, record, service, reason, message) => this.#bury(owned, record, service, reason, message),
@@ -168,8 +178,10 @@ export class Loop {
     this.#spill = options.spill ?? new Spill()
     this.#chores = new Chores(options.services, this.#clock, logger)
     const common = { log, codec, logger, clock: this.#clock, topics: this.#topics }
+    this.#time = new LogTime(this.#clock)
     this.#snapshots = new Snapshots({
       ...common,
+      time: this.#time,
       restsMs: options.snapshotRestsMs ?? restsMsDefault,
       uncoveredMax: options.snapshotUncoveredMax ?? uncoveredMaxDefault,
     })
@@ -183,7 +195,6 @@ export class Loop {
       reread: (owned, sessionId, below) => options.reread?.(owned.number, sessionId, below),
       wake: (owned, sessionId) => this.#wake(owned.number, sessionId),
     })
-    this.#time = new LogTime(this.#clock)
     this.#liveness = new Liveness(options.log, this.#clock, options.group, options.instance)
     this.#timers = new Timers(
       this.#clock,

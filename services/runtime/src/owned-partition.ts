@@ -75,6 +75,9 @@ export class OwnedPartition {
   readonly rereading: Set<string> = new Set()
   /** Commands that wait until the partition is caught up. */
   readonly commands: LogRecord[] = []
+  /** How far `sessions` stood after these commands were read; undefined until somebody had to know. */
+  stood: { readonly commandsNext: number; readonly sessionsEnd: number; readonly patientUntil: number } | undefined
+  askingWhatStood = false
   /** Offsets of commands whose answer does not stand yet. */
   readonly answering: Set<number> = new Set()
   /** Below this offset, unreadable records of a topic are in the dead letters already. */

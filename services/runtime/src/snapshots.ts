@@ -4,7 +4,7 @@ import { AppendRejectedError, erasesHeader, type Log, type LogRecord } from "@re
 import type { Codec } from "@reins/log/codec"
 import { foldVersion, type Status } from "@reins/session"
 import type { Logger } from "pino"
-import { type Clock, pause } from "./clock.ts"
+import { type Clock, type LogTime, pause } from "./clock.ts"
 import { type Relied, reliedOn } from "./offsets.ts"
 import type { Committed, OwnedPartition, Restored } from "./owned-partition.ts"
 import type { Place, SnapshotRead } from "./places.ts"
@@ -31,6 +31,8 @@ export interface SnapshotsOptions {
   readonly topics: TopicNames
   readonly logger: Logger
   readonly clock: Clock
+  /** Told the timestamp of every snapshot: where all is restored, nothing else tells log time. */
+  readonly time: Pick<LogTime, "read">
   /** Log time for which a session rests before it is written. */
   readonly restsMs: number
   /** Records of a session without a snapshot after which one is written though it runs. */
@@ -81,7 +83,7 @@ export class Snapshots {
    * whether the partition is still wanted. Throws where the log cannot be read.
    */
   async restore(owned: OwnedPartition, committed: number, relied: Relied | null, current: () => boolean): Promise<Restored> {
-    const { log, topics, logger } = this.#options
+    const { log, topics, logger, time } = this.#options
     // Nothing says what was relied on: the log is folded from its beginning, and the snapshots tell only what need not be written again.
     if (relied === null || committed === 0) return { sessions: 0, snapshots: 0 }
     const bounds = (await log.bounds(topics.sessions)).find(({ partition }) => partition === owned.number)
@@ -91,6 +93,7 @@ export class Snapshots {
       if (!current()) return { sessions: 0, snapshots: 0 }
       for (const record of records) {
         next = record.offset + 1
+        time.read(record.timestamp)
         const { key } = record
         if (key === null) continue
         const before = found.get(key)

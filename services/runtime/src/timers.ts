@@ -6,6 +6,9 @@ interface Due<T> {
   readonly what: T
 }
 
+/** Log time may turn out to be later than it seemed when the timer was set, by any amount where nothing had been read yet: it is looked at again. */
+const againMs = 1000
+
 /** Due times in a heap with one real timer under it. A wake-up may come for something that is no longer due: deciding again does no harm. */
 export class Timers<T> {
   readonly #clock: Clock
@@ -49,7 +52,7 @@ export class Timers<T> {
     if (first === undefined || first.at >= this.#armedFor) return
     this.#cancel?.()
     this.#armedFor = first.at
-    this.#cancel = this.#clock.after(first.at - this.#now() + 1, () => this.#run())
+    this.#cancel = this.#clock.after(Math.min(first.at - this.#now() + 1, againMs), () => this.#run())
   }
 
   #run(): void {

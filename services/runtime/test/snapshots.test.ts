@@ -7,7 +7,7 @@ import { MemoryBroker, type MemoryLog } from "@reins/log/memory"
 import { foldVersion, stateDigest } from "@reins/session"
 import { Story, text } from "@reins/session/testing"
 import { pino } from "pino"
-import { systemClock } from "../src/clock.ts"
+import { LogTime, systemClock } from "../src/clock.ts"
 import type { Relied } from "../src/offsets.ts"
 import { OwnedPartition } from "../src/owned-partition.ts"
 import { Snapshots } from "../src/snapshots.ts"
@@ -21,6 +21,7 @@ interface Stage {
   readonly log: MemoryLog
   readonly broker: MemoryBroker
   readonly snapshots: Snapshots
+  readonly time: LogTime
   /** A process that has folded the log up to here, and knows no snapshot. */
   owned(upTo?: number): OwnedPartition
   read(): Promise<LogRecord[]>
@@ -50,12 +51,14 @@ async function stage(): Promise<Stage> {
       value: codec.encode("sessions", event),
       headers: { session: event.sessionId },
     })
+  const time = new LogTime(systemClock)
   const snapshots = new Snapshots({
     log,
     codec,
     topics,
     logger: pino({ level: "silent" }),
     clock: systemClock,
+    time,
     restsMs: 0,
     uncoveredMax: 1000,
   })
@@ -80,6 +83,7 @@ async function stage(): Promise<Stage> {
     log,
     broker,
     snapshots,
+    time,
     owned: (upTo = 8) => {
       const owned = fresh()
       fold(owned, 0, upTo)
@@ -176,6 +180,7 @@ describe("writing snapshots", () => {
       topics,
       logger: pino({ level: "silent" }),
       clock: systemClock,
+      time: new LogTime(systemClock),
       restsMs: 3000,
       uncoveredMax: 1000,
     })
@@ -294,6 +299,13 @@ describe("a partition that is taken over from snapshots", () => {
     assert.deepEqual(digests(owned), digests(first))
     await readBack(first)
     assert.equal(first.places.lowWatermark(8), 0, "its session is to be read from the beginning, until it is written anew")
+  })
+
+  it("tells what log time is, though nothing is left to be read", async () => {
+    const { time, restored, relied } = await covered()
+    assert.equal(time.now(), 0)
+    assert.equal((await restored(8, relied)).from, 8)
+    assert.ok(Math.abs(time.now() - Date.now()) < 60_000, String(time.now()))
   })
 
   it("reads again what an older snapshot lacks that a zombie wrote after the commit (S3)", async () => {
