@@ -2,18 +2,15 @@
 //
 // T1 Suites that need nothing but themselves share one process, which is ten times faster than a process each.
 // T2 Suites that talk to a broker or start processes have a process of their own, and share one broker and one registry.
-// T3 The two run beside each other where there is more than one processor; what the second says is held back until the first is done.
-// T4 Where no broker can be had, that is said aloud at the start and at the end; with REINS_REQUIRE_KAFKA=1 it is a failure.
+// T3 Where no broker can be had, that is said aloud at the start and at the end; with REINS_REQUIRE_KAFKA=1 it is a failure.
 //
 // Arguments select files: `npm test -- services/log` runs what lies under that path, or matches that glob. Options go on to
 // Node: `npm test -- --test-name-pattern=fold`. A broker that already runs is used if REINS_TEST_KAFKA (and
 // REINS_TEST_REGISTRY) name it.
 import { spawn } from "node:child_process"
-import { once } from "node:events"
 import { globSync, mkdtempSync, readFileSync, rmSync } from "node:fs"
 import { availableParallelism, tmpdir } from "node:os"
 import { join, matchesGlob } from "node:path"
-import type { Readable } from "node:stream"
 import { fileURLToPath, pathToFileURL } from "node:url"
 import { kafkaAvailable, startKafka } from "../kafka/local.ts"
 
@@ -62,14 +59,11 @@ async function main(): Promise<void> {
 
   const runs: Run[] = []
   try {
-    const processors = availableParallelism()
-    const first = together.length > 0 ? nodeTest(together, ["--test-isolation=none", ...options], broker.env, null) : null
-    if (first !== null && processors < 2) await first
+    if (together.length > 0) runs.push(await nodeTest(together, ["--test-isolation=none", ...options], broker.env))
     if (apart.length > 0) {
-      const concurrency = Math.max(1, Math.min(concurrencyMax, processors - 1))
-      runs.push(await nodeTest(apart, [`--test-concurrency=${concurrency}`, ...options], broker.env, first))
+      const concurrency = Math.max(1, Math.min(concurrencyMax, availableParallelism() - 1))
+      runs.push(await nodeTest(apart, [`--test-concurrency=${concurrency}`, ...options], broker.env))
     }
-    if (first !== null) runs.push(await first)
   } finally {
     await broker.stop()
   }
@@ -135,16 +129,8 @@ function banner(reason: string): string {
   return `\n${line}\n  NO KAFKA. ${reason}\n  ${consequence}\n${line}\n\n`
 }
 
-/**
- * Node's runner prints for people; a second reporter beside it leaves the counts where we can read them. `after`: what is printed waits for
- * that run.
- */
-async function nodeTest(
-  files: readonly string[],
-  options: readonly string[],
-  env: Readonly<Record<string, string>>,
-  after: Promise<unknown> | null,
-): Promise<Run> {
+/** Node's runner prints for people; a second reporter beside it leaves the counts where we can read them. */
+async function nodeTest(files: readonly string[], options: readonly string[], env: Readonly<Record<string, string>>): Promise<Run> {
   const folder = mkdtempSync(join(tmpdir(), "reins-test-"))
   const countsFile = join(folder, "counts.json")
   const child = spawn(
@@ -162,9 +148,8 @@ async function nodeTest(
       ...options,
       ...files,
     ],
-    { stdio: ["inherit", after === null ? "inherit" : "pipe", "inherit"], env: { ...process.env, ...env } },
+    { stdio: "inherit", env: { ...process.env, ...env } },
   )
-  const printed = after === null ? Promise.resolve() : printAfter(after, child.stdout as Readable)
   // Ctrl-C reaches the child through the terminal; this process stays to take the broker down and to say how far it came.
   const stay = (): void => {}
   const terminate = (): void => void child.kill("SIGTERM")
@@ -180,7 +165,6 @@ async function nodeTest(
       child.on("error", reject)
       child.on("exit", resolve)
     })
-    await printed
     const counts = readCounts(countsFile)
     // A run that was cut short counted nothing; it must not look like a run in which nothing failed.
     if (counts === undefined) return { passed: 0, failed: files.length, skipped: 0, ok: false }
@@ -191,20 +175,6 @@ async function nodeTest(
     process.off("SIGTERM", terminate)
     rmSync(folder, { recursive: true, force: true })
   }
-}
-
-async function printAfter(before: Promise<unknown>, output: Readable): Promise<void> {
-  const held: Buffer[] = []
-  let isHeld = true
-  output.on("data", (chunk: Buffer) => {
-    if (isHeld) held.push(chunk)
-    else process.stdout.write(chunk)
-  })
-  const ended = once(output, "close")
-  await before
-  isHeld = false
-  process.stdout.write(Buffer.concat(held))
-  await ended
 }
 
 function readCounts(file: string): Counts | undefined {
