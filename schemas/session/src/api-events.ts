@@ -1,6 +1,7 @@
 import {
   canonicalJson,
   clientBackend,
+  depthMax,
   type IdleReason,
   isDeeperThan,
   type SessionEvent,
@@ -38,10 +39,10 @@ export function apiStatus(session: Session): ApiStatus | null {
       return null
     case "idle":
       return session.wake ? "running" : "idle"
-    case "awaiting-model":
-      return session.request.state.is === "failed" && session.request.state.retryable && session.request.state.kind !== parkedKind
-        ? "rescheduling"
-        : "running"
+    case "awaiting-model": {
+      const { state } = session.request
+      return state.is === "failed" && state.retryable && state.kind !== parkedKind ? "rescheduling" : "running"
+    }
     case "awaiting-tools":
       return session.waiting === undefined ? "running" : "idle"
     case "settling":
@@ -477,9 +478,6 @@ function objectOf(json: string): object {
   const value = parsed(json)
   return typeof value === "object" && value !== null && !Array.isArray(value) ? value : { value }
 }
-
-/** Nothing of use nests deeper; what does is shown as text. */
-const depthMax = 128
 
 /** The text itself where it is no JSON that can be shown: what anyone wrote into the log stops nobody. */
 function parsed(json: string): unknown {

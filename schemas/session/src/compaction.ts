@@ -1,4 +1,4 @@
-import { type Agent, canonicalJson, isDeeperThan } from "@reins/events"
+import { type Agent, canonicalJson, depthMax, isDeeperThan } from "@reins/events"
 import { say, type Utterance, utterances } from "./conversation.ts"
 
 /**
@@ -80,9 +80,6 @@ function transcriptOf(conversation: Utterance | null, budget: number): string {
   const missing = left > 0 ? [`[${left} parts of the conversation are left out here]`] : []
   return [first, ...missing, ...kept].join("\n")
 }
-
-/** Nothing of use nests deeper. */
-const depthMax = 128
 
 /** What is no JSON (anyone may write into a log) is shown as it is, and what nests without end is not shown. */
 function blocksIn(text: string): readonly unknown[] {

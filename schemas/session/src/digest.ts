@@ -1,11 +1,13 @@
 import { sha256 } from "@noble/hashes/sha2.js"
 import { utf8ToBytes } from "@noble/hashes/utils.js"
 
-const digits = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, "0"))
+const digits = "0123456789abcdef"
 
-/** In one piece: a string that is added up stays its 32 parts, a kilobyte, for as long as nobody looks into it, and every state has several. */
+/** In one piece: a string that is added up stays its 32 parts, 870 bytes, for as long as nobody looks into it, and every state has several. */
 function hexOf(bytes: Uint8Array): string {
-  return Array.from(bytes, (byte) => digits[byte]).join("")
+  const codes: number[] = []
+  for (const byte of bytes) codes.push(digits.charCodeAt(byte >> 4), digits.charCodeAt(byte & 15))
+  return String.fromCharCode(...codes)
 }
 
 /** SHA-256 of the UTF-8 bytes, lower-case hex. Pure code, so that the fold is the same everywhere. */

@@ -2,6 +2,7 @@ import {
   type Agent,
   canonicalJson,
   clientBackend,
+  depthMax,
   type HeldReason,
   type IdleReason,
   isDeeperThan,
@@ -161,9 +162,6 @@ function parsed(text: string): unknown {
   }
 }
 
-/** Nothing of use nests deeper. */
-const depthMax = 128
-
 function isObject(value: unknown): boolean {
   return typeof value === "object" && value !== null && !Array.isArray(value)
 }
@@ -194,11 +192,11 @@ function fromParked(session: Parked, event: SessionEvent, at: Position): Step {
       const commands = hear(session.commands, event.commandId)
       // An agent that nobody can use is not mended by going on: such a session can only be ended.
       if (breachOfStart(session.agent, null) !== null) return accept({ ...stamped(session, at), commands })
-      const { phase: _, code: __, message: ___, before, ...known } = session
+      const { phase: _phase, code: _code, message: _message, before, ...known } = session
       const resumed = { ...before, ...stamped(known, at), breach: null, commands }
       if (resumed.phase !== "awaiting-tools") return accept(resumed)
       // Who looked was told that it had stopped: what it waits for is told anew.
-      const { waiting: ____, ...running } = resumed
+      const { waiting: _waiting, ...running } = resumed
       return accept(running)
     }
     case "session.ended":

@@ -73,7 +73,7 @@ export class OwnedPartition {
   unreadWatched = false
   /** Sessions that are being read again, now that their blobs may be back. */
   readonly rereading: Set<string> = new Set()
-  /** Commands that wait until the partition is caught up. */
+  /** Commands that are read and not judged: until the partition is caught up, or until all is read that stood when the first of them was. */
   readonly commands: LogRecord[] = []
   /** How far `sessions` stood after these commands were read; undefined until somebody had to know. */
   stood: { readonly commandsNext: number; readonly sessionsEnd: number; readonly patientUntil: number } | undefined

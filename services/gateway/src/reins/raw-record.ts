@@ -1,4 +1,4 @@
-import { type Family, isDeeperThan, type TopicNames } from "@reins/events"
+import { depthMax, type Family, isDeeperThan, type TopicNames } from "@reins/events"
 import { blobsHeader, type Log, type LogRecord } from "@reins/log"
 import { type Codec, decodeLearning } from "@reins/log/codec"
 import type { RawRecord } from "@reins/session"
@@ -12,8 +12,6 @@ export interface RawRecordContext {
   readonly topics: TopicNames
   readonly projection: Projection
 }
-
-const depthMax = 128
 
 /**
  * The record at this place, if it is one of a session of this tenant. Everything else is not found, and nothing tells what it is: a topic

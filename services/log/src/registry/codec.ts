@@ -1,4 +1,14 @@
-import { avroOf, canonicalJson, type Definition, definitions, type Family, isDeeperThan, jsonFields, type ToolEvent } from "@reins/events"
+import {
+  avroOf,
+  canonicalJson,
+  type Definition,
+  definitions,
+  depthMax,
+  type Family,
+  isDeeperThan,
+  jsonFields,
+  type ToolEvent,
+} from "@reins/events"
 import avsc from "avsc"
 import { asideOf, type BlobFault } from "../blobs/aside.ts"
 import type { LogRecord } from "../log.ts"
@@ -274,8 +284,6 @@ const leftOut: Readonly<Record<"tools" | "declarations", Readonly<Record<string,
   },
 }
 
-const jsonDepthMax = 128
-
 /** Fields that hold JSON as text in Avro, and plain JSON in JSON. */
 const plainJson = ["arguments", "settings", "inputSchema"]
 
@@ -294,8 +302,7 @@ function decodeJson(family: "tools" | "declarations", record: LogRecord, texts: 
   } catch (error) {
     return { ok: false, reason: "undecodable", message: `The value is not JSON: ${(error as Error).message}` }
   }
-  if (isDeeperThan(given, jsonDepthMax))
-    return { ok: false, reason: "undecodable", message: `The value nests deeper than ${jsonDepthMax}.` }
+  if (isDeeperThan(given, depthMax)) return { ok: false, reason: "undecodable", message: `The value nests deeper than ${depthMax}.` }
   const definition = definitions.find((one) => one.family === family && one.type === given["type"])
   if (definition === undefined)
     return {
