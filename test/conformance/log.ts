@@ -502,6 +502,43 @@ export function conformance(adapter: string, open: () => Promise<LogHarness>): v
         assert.equal(ahead.records.filter((record) => record.partition === 1).length, 20)
       })
 
+      it("pauses a partition, and goes on with it where it is told, while the others are read", async () => {
+        const topic = await harness.topic()
+        await fill(topic, 20)
+        const follower = new Reader(log, { topics: [topic] }, [])
+        readers.push(follower)
+        follower.handle = (_, partition, records) => {
+          // In the middle of a delivery, from within it.
+          if (partition === 0 && records.some(({ offset }) => offset === 19)) follower.following.pause(topic, 0)
+        }
+        await follower.start()
+        const offsets = (partition: number): number[] =>
+          follower.records.filter((record) => record.partition === partition).map(({ offset }) => offset)
+        await until(() => offsets(0).length === 20 && offsets(1).length === 20, "what stood is delivered")
+        await fill(topic, 5)
+        await until(() => offsets(1).length === 25, "the other partitions go on")
+        await new Promise((resolve) => setTimeout(resolve, 300))
+        assert.equal(offsets(0).length, 20)
+        follower.caughtUp.clear()
+        follower.handle = undefined
+        follower.following.resume(topic, 0, 12)
+        await until(() => offsets(0).length === 33, "it goes on")
+        await log.append(entry(topic, 0, "one more"))
+        await until(() => offsets(0).length === 34, "and follows again")
+        assert.deepEqual(offsets(0), [...range(20), ...range(14).map((n) => n + 12)])
+        assert.ok(follower.caughtUp.has(`${topic}/0`), "that it has caught up is said again")
+        // Where nothing is paused, nothing happens; and a pause may be ended where it began.
+        follower.following.resume(topic, 0, 0)
+        follower.following.pause(topic, 0)
+        follower.following.pause(topic, 0)
+        follower.following.resume(topic, 0, 26)
+        await log.append(entry(topic, 0, "last"))
+        await until(() => offsets(0).length === 35, "it follows once")
+        await new Promise((resolve) => setTimeout(resolve, 100))
+        assert.equal(offsets(0).length, 35)
+        assert.deepEqual(follower.broken, [])
+      })
+
       it("stops and says so when the reader throws", async () => {
         const topic = await harness.topic()
         await log.append(entry(topic, 0, "poison"))

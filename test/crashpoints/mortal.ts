@@ -213,6 +213,8 @@ class MortalLog implements Log {
       partitions: () => inner.partitions(),
       alive: () => alive() && inner.alive(),
       add: (topic) => (alive() ? inner.add(topic) : never<void>()),
+      pause: (topic, partition) => inner.pause(topic, partition),
+      resume: (topic, partition, from) => void (alive() && inner.resume(topic, partition, from)),
       commit: (commits: readonly Commit[]) => this.#hooks.around("commit", () => inner.commit(commits)),
       stop: () => inner.stop(),
     }

@@ -117,6 +117,7 @@ export class NetworkedLog implements Log {
     /** Rises when a partition comes or goes: what was under way to its reader then never arrives. */
     const terms = new Map<number, number>()
     const turn = (partition: number): void => void terms.set(partition, (terms.get(partition) ?? 0) + 1)
+    const pauses = new Map<string, number>()
     const following = await this.#log.follow({
       ...options,
       assigned: (partition) => {
@@ -129,12 +130,12 @@ export class NetworkedLog implements Log {
         options.lost?.(partition)
       },
       records: async (topic, partition, records) => {
-        const term = terms.get(partition)
+        const [term, pause] = [terms.get(partition), pauses.get(`${topic}/${partition}`)]
         // In pieces, as fetches of a broker's are: what belongs together need not arrive together.
         for (let at = 0; at < records.length; ) {
           const size = random.chance(0.5) ? records.length : random.int(1, 8)
           await this.#life.sleep(random.int(0, 3) + this.#network.extraDelayMs(topic))
-          if (terms.get(partition) !== term) return
+          if (terms.get(partition) !== term || pauses.get(`${topic}/${partition}`) !== pause) return
           await this.#handled(following, options.records(topic, partition, records.slice(at, at + size)))
           at += size
         }
@@ -149,6 +150,11 @@ export class NetworkedLog implements Log {
       partitions: () => following.partitions(),
       alive: () => following.alive(),
       add: (topic) => following.add(topic),
+      pause: (topic, partition) => {
+        pauses.set(`${topic}/${partition}`, (pauses.get(`${topic}/${partition}`) ?? 0) + 1)
+        following.pause(topic, partition)
+      },
+      resume: (topic, partition, from) => following.resume(topic, partition, from),
       commit: async (commits) => {
         await following.commit(commits)
         committed(commits)

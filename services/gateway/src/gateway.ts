@@ -2,7 +2,7 @@ import type { IncomingMessage, ServerResponse } from "node:http"
 import { topicNames } from "@reins/events"
 import type { Log } from "@reins/log"
 import type { Codec } from "@reins/log/codec"
-import { type Config, LogTime, type Metrics, systemClock } from "@reins/runtime"
+import { type Config, LogTime, type Metrics, type SharedFolds, systemClock } from "@reins/runtime"
 import type { Logger } from "pino"
 import { defaultGatewayLimits, type GatewayLimits } from "./config.ts"
 import { agentRoutes } from "./directory/agents.ts"
@@ -28,6 +28,8 @@ export interface GatewayOptions {
   readonly metrics: Metrics
   readonly logger: Logger
   readonly instance: string
+  /** What the services of the same process fold. */
+  readonly folds?: SharedFolds
   readonly access: Access
   /** Answers what is not the API's: `/livez` and the like. True where it has answered. */
   readonly beside?: (request: IncomingMessage, response: ServerResponse) => boolean
@@ -60,6 +62,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     time,
     logger,
     failed,
+    ...(options.folds === undefined ? {} : { folds: options.folds }),
   })
   const directory = new Directory({
     log,

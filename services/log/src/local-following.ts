@@ -32,6 +32,7 @@ export class LocalFollowing implements Following, GroupMember {
   readonly #topics: string[]
   readonly #owned = new Set<number>()
   readonly #lanes = new Set<Lane>()
+  readonly #paused = new Set<Lane>()
   /** Another object each time that a partition is granted: what was begun for an earlier time is not wanted any more. */
   readonly #granted = new Map<number, object>()
   readonly #ended: (following: LocalFollowing) => void
@@ -112,6 +113,22 @@ export class LocalFollowing implements Following, GroupMember {
     })
   }
 
+  pause(topic: string, partition: number): void {
+    for (const lane of this.#lanes) {
+      if (lane.topic !== topic || lane.partition !== partition) continue
+      this.#close(lane)
+      this.#paused.add(lane)
+    }
+  }
+
+  resume(topic: string, partition: number, from: number): void {
+    for (const lane of this.#paused) {
+      if (lane.topic !== topic || lane.partition !== partition) continue
+      this.#paused.delete(lane)
+      this.#guard(() => this.#begin(topic, partition, from, this.#hub.store.end(topic, partition)))
+    }
+  }
+
   async commit(commits: readonly Commit[]): Promise<void> {
     const { group } = this.#options
     if (group === undefined) throw new LogUnavailableError("A follower without a group has nowhere to commit to.")
@@ -182,7 +199,7 @@ export class LocalFollowing implements Following, GroupMember {
 
   #open(topic: string, partition: number): void {
     if (this.#over || partition >= this.#hub.partitionCount(topic)) return
-    for (const lane of this.#lanes) if (lane.topic === topic && lane.partition === partition) return
+    for (const lane of [...this.#lanes, ...this.#paused]) if (lane.topic === topic && lane.partition === partition) return
     const { group } = this.#options
     const committed = group === undefined ? null : this.#hub.store.committed(group, topic, partition)
     const end = this.#hub.store.end(topic, partition)
@@ -228,16 +245,18 @@ export class LocalFollowing implements Following, GroupMember {
 
   #drop(partitions: readonly number[]): void {
     const dropped = new Set(partitions)
-    for (const lane of this.#lanes) {
-      if (!dropped.has(lane.partition)) continue
-      lane.ended = true
-      this.#lanes.delete(lane)
-      this.#hub.unwatch(lane)
-    }
+    for (const lane of this.#lanes) if (dropped.has(lane.partition)) this.#close(lane)
+    for (const lane of this.#paused) if (dropped.has(lane.partition)) this.#paused.delete(lane)
     for (const partition of dropped) {
       this.#owned.delete(partition)
       this.#granted.delete(partition)
     }
+  }
+
+  #close(lane: Lane): void {
+    lane.ended = true
+    this.#lanes.delete(lane)
+    this.#hub.unwatch(lane)
   }
 
   #skipKnown(lane: Lane): void {

@@ -162,6 +162,13 @@ export interface Following {
   alive(): boolean
   /** Follows one more topic from now on, in the same partitions. */
   add(topic: string): Promise<void>
+  /**
+   * Reads a partition of a topic no further, for who hears of its records otherwise. Nothing of it is delivered from now on, not even what was under
+   * way. Does nothing where it is not read.
+   */
+  pause(topic: string, partition: number): void
+  /** Goes on with what was paused at this offset, wherever it was paused. `caughtUp` is said again. */
+  resume(topic: string, partition: number, from: number): void
   commit(commits: readonly Commit[]): Promise<void>
   /** Leaves the group and ends. Calls no `lost`. */
   stop(): Promise<void>

@@ -35,6 +35,7 @@ export {
   type ToolDraft,
   type View,
 } from "./service.ts"
+export type { Folded, FoldReader, SharedFold, SharedFolds } from "./shared-folds.ts"
 export { Spill } from "./spill.ts"
 export { toolsTopicSettings, topicSettings } from "./topics.ts"
 export { isReadable, type Rereading, rereadPartition, sessionOfRecord, type UnreadRecord, unreadRecord } from "./unread.ts"

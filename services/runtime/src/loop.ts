@@ -11,7 +11,7 @@ import {
   type LogRecord,
 } from "@reins/log"
 import { type Codec, type Decoded, decodeRecord, isJson } from "@reins/log/codec"
-import { isStarted, type Session, type Verdict } from "@reins/session"
+import { isStarted, type Position, type Session, type Verdict } from "@reins/session"
 import type { Logger } from "pino"
 import { Burial, type Ours } from "./burial.ts"
 import { Chores } from "./chores.ts"
@@ -27,6 +27,7 @@ import { Performers } from "./performers.ts"
 import { recallConversation } from "./recall.ts"
 import { type AnyService, callTag, type Draft, type Erasing, type Intent, type View } from "./service.ts"
 import { SessionView, type ViewSource } from "./session-view.ts"
+import type { Folded, FoldReader, SharedFold, SharedFolds } from "./shared-folds.ts"
 import { restsMsDefault, Snapshots, uncoveredMaxDefault } from "./snapshots.ts"
 import { type Origin, Speaker } from "./speaker.ts"
 import { Spill } from "./spill.ts"
@@ -139,6 +140,7 @@ export class Loop {
   readonly #desk: CommandDesk
   readonly #snapshots: Snapshots
   readonly #spill: Spill
+  #foldReader: FoldReader | undefined
   readonly #unreadWatch: UnreadWatch
   readonly #chores: Chores
   #following: Following | undefined
@@ -192,7 +194,10 @@ export class Loop {
       againMs: options.unreadAgainMs ?? unreadAgainMsDefault,
       current: (owned) => !this.#stopped && this.#isOurs(owned),
       ready: (owned) => this.#isReady(owned),
-      reread: (owned, sessionId, below) => options.reread?.(owned.number, sessionId, below),
+      reread: (owned, sessionId, below) => {
+        options.reread?.(owned.number, sessionId, below)
+        this.#foldReader?.reread(owned.number, sessionId)
+      },
       wake: (owned, sessionId) => this.#wake(owned.number, sessionId),
     })
     this.#liveness = new Liveness(options.log, this.#clock, options.group, options.instance)
@@ -308,6 +313,31 @@ export class Loop {
     return owned !== undefined && this.#isReady(owned) ? owned.sessions.get(sessionId) : undefined
   }
 
+  /** For one more reader in this process, so that nothing is folded twice. */
+  get folds(): SharedFolds {
+    return {
+      spill: this.#spill,
+      of: (partition) => {
+        const owned = this.#owned.get(partition)
+        if (owned === undefined || !this.#isReady(owned)) return undefined
+        const fold = this.#sharedFold(owned)
+        // Of what is in its state already, nothing is told.
+        return fold.next() > owned.places.restoredTo ? fold : undefined
+      },
+      tell: (reader) => {
+        this.#foldReader = reader
+      },
+    }
+  }
+
+  #sharedFold(owned: OwnedPartition): SharedFold {
+    return {
+      sessions: owned.sessions,
+      next: () => owned.next.get(this.#topics.sessions) ?? 0,
+      spill: () => this.#spillSome(owned),
+    }
+  }
+
   /** Sessions of which something cannot be read, since its blob is missing. */
   get unread(): number {
     return [...this.#owned.values()].reduce((sum, { unread }) => sum + unread.size, 0)
@@ -363,6 +393,11 @@ export class Loop {
     this.#liveness.stop()
     await this.#declarationsFollowing?.stop()
     await this.#following?.stop()
+    for (const owned of this.#owned.values()) {
+      // What is acknowledged from now on is not folded here any more.
+      this.#owned.delete(owned.number)
+      this.#foldReader?.lost(owned.number)
+    }
     if (this.#options.spill === undefined) this.#spill.close()
   }
 
@@ -421,7 +456,7 @@ export class Loop {
     this.#giveUp(owned)
     for (const performers of this.#performers.values()) performers.dropWaiting(partition)
     this.#owned.delete(partition)
-    owned.sessions.drop()
+    if (this.#foldReader?.lost(partition) !== true) owned.sessions.drop()
   }
 
   #records(topic: string, partition: number, records: readonly LogRecord[]): void | Promise<void> {
@@ -451,7 +486,7 @@ export class Loop {
       if (record.value === null) {
         // A tombstone: the record is erased. On a tool topic, where nothing is erased, it says nothing.
         if (backend === null) owned.places.readTombstone(record)
-        owned.next.set(topic, record.offset + 1)
+        this.#moveTo(owned, topic, record.offset + 1, null)
         this.#options.metrics.folded.inc(topic, "erased")
         continue
       }
@@ -464,11 +499,11 @@ export class Loop {
       if (decoded.ok)
         this.#fold(owned, topic, backend, decoded.said as unknown as SessionEvent | ToolEvent, record.offset, record.timestamp)
       else {
-        owned.next.set(topic, record.offset + 1)
         // Nobody can read it, but it may be part of a session that is to be erased.
         const session = sessionOfRecord(record)
         const unread = unreadRecord(record)
         const isKnown = backend === null && owned.places.isRestored(session, record.offset)
+        this.#moveTo(owned, topic, record.offset + 1, unread === null ? null : record)
         if (backend === null && session !== "") {
           owned.places.read(session, record.offset, record.timestamp)
           owned.dirty.add(session)
@@ -513,12 +548,14 @@ export class Loop {
   ): void {
     const at = { offset, timestamp }
     if (backend === null && owned.places.isRestored(event.sessionId, offset)) {
-      owned.next.set(topic, offset + 1)
+      this.#moveTo(owned, topic, offset + 1, null)
       this.#options.metrics.folded.inc(topic, "restored")
       return
     }
-    const verdict = backend === null ? owned.foldSession(event as SessionEvent, at) : owned.toolsFold(backend).apply(event as ToolEvent, at)
-    owned.next.set(topic, offset + 1)
+    const verdict =
+      backend === null
+        ? this.#foldSession(owned, topic, event as SessionEvent, at)
+        : this.#foldToolCall(owned, topic, backend, event as ToolEvent, at)
     owned.readBack(event.sessionId)
     if (backend !== null && this.#options.log.remove !== undefined) owned.places.readBeside(event.sessionId)
     // Before that, what runs is decided on once the partition is ready, and what rests need not be touched.
@@ -544,6 +581,25 @@ export class Loop {
       live: owned.caughtUp.has(topic),
       ...(owned.unread.has(event.sessionId) ? { unread: true } : {}),
     })
+  }
+
+  #foldSession(owned: OwnedPartition, topic: string, event: SessionEvent, at: Position): Verdict {
+    const before = owned.sessions.get(event.sessionId)
+    const verdict = owned.foldSession(event, at)
+    const after = owned.sessions.get(event.sessionId)
+    this.#moveTo(owned, topic, at.offset + 1, { partition: owned.number, ...at, event, verdict, before, after })
+    return verdict
+  }
+
+  #foldToolCall(owned: OwnedPartition, topic: string, backend: string, event: ToolEvent, at: Position): Verdict {
+    const verdict = owned.toolsFold(backend).apply(event, at)
+    this.#moveTo(owned, topic, at.offset + 1, null)
+    return verdict
+  }
+
+  #moveTo(owned: OwnedPartition, topic: string, next: number, what: Folded | LogRecord | null): void {
+    owned.next.set(topic, next)
+    if (topic === this.#topics.sessions) this.#foldReader?.moved(owned.number, next, what)
   }
 
   /** What a record stops: the model call of an interrupted session, the run of a cancelled attempt. */
@@ -631,6 +687,7 @@ export class Loop {
       ...owned.sessions.spilled((status) => this.#options.services.some((service) => service.concernedWith?.(status) === true)),
     ])
     for (const fold of owned.tools.values()) for (const sessionId of fold.openSessions()) owned.dirty.add(sessionId)
+    this.#foldReader?.ready(owned.number)
     this.#scheduleDecide(owned)
   }
 
@@ -951,7 +1008,7 @@ export class Loop {
         this.#time.read(placed.timestamp)
         owned.places.tombstoned(sessionId, record.offset, placed.offset)
         // Design rule 18 holds for what is not folded too: what follows it in the log shall not have to wait until it is read.
-        if (owned.next.get(sessions) === placed.offset) owned.next.set(sessions, placed.offset + 1)
+        if (owned.next.get(sessions) === placed.offset) this.#moveTo(owned, sessions, placed.offset + 1, null)
       },
       replaceSnapshot: async () => {
         if (this.#stopped || !this.#isOurs(owned)) throw new AppendWithdrawnError("The partition was lost.")

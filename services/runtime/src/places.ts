@@ -148,6 +148,11 @@ export class Places {
     return offset <= this.#restoredMax && offset <= (this.#places.get(sessionId)?.restored ?? -1)
   }
 
+  /** The newest record that may be in such a state; -1 where nothing was restored. */
+  get restoredTo(): number {
+    return this.#restoredMax
+  }
+
   of(sessionId: string): Readonly<Place> | undefined {
     return this.#places.get(sessionId)
   }

@@ -10,6 +10,8 @@ import { Loop, type LoopOptions, type Observed } from "./loop.ts"
 import { Metrics } from "./metrics.ts"
 import { openLog } from "./open-log.ts"
 import type { AnyService } from "./service.ts"
+import type { SharedFolds } from "./shared-folds.ts"
+import { Spill } from "./spill.ts"
 import { toolsTopicSettings, topicSettings } from "./topics.ts"
 
 /** What a service is made from in a process. */
@@ -52,6 +54,8 @@ export type Pace = Pick<LoopOptions, "commitIntervalMs" | "snapshotRestsMs" | "s
 export interface Fronted extends Omit<ServiceContext, "me"> {
   readonly log: Log
   readonly instance: string
+  /** What the services of the process fold. */
+  readonly folds: SharedFolds
   /** Answers the health routes; false for any other request. */
   readonly beside: (request: IncomingMessage, response: ServerResponse) => boolean
   readonly failed: (error: Error) => void
@@ -99,9 +103,11 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
   let health: Health | undefined
   let front: Front | undefined
   let failed = false
+  const spill = new Spill()
   const end = async (): Promise<void> => {
     await front?.stop()
     await health?.stop()
+    spill.close()
     if (own) await log.close()
   }
   try {
@@ -130,6 +136,7 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
       metrics,
       logger,
       previews: config.previews,
+      spill,
       failed: fail,
       ...(options.observe === undefined ? {} : { observe: options.observe }),
       ...options.pace,
@@ -137,7 +144,7 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
     const state: HealthOptions = { unready: () => loop.unready() ?? front?.unready() ?? null, alive: () => !failed, metrics }
     if (options.front !== undefined) {
       const beside = (request: IncomingMessage, response: ServerResponse): boolean => answerHealth(state, request, response)
-      front = await options.front({ config, codec, metrics, logger, log, instance, beside, failed: fail })
+      front = await options.front({ config, codec, metrics, logger, log, instance, folds: loop.folds, beside, failed: fail })
     } else if (options.health === true) {
       health = await serveHealth({ host: config.host, port: config.port, ...state })
     }

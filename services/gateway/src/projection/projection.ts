@@ -2,11 +2,12 @@ import { type ModelPreviewed, type SessionEvent, type TopicNames } from "@reins/
 import type { Following, Log, LogRecord } from "@reins/log"
 import { type Codec, decodeRecord } from "@reins/log/codec"
 import {
+  type Folded,
   isReadable,
-  KeptSessions,
   type LogTime,
   type Rereading,
   rereadPartition,
+  type SharedFolds,
   Spill,
   sessionBytesDefault,
   sessionOfRecord,
@@ -18,6 +19,7 @@ import type { Logger } from "pino"
 import { retriedWithinMs } from "../http/idempotency.ts"
 import { ReadPlace } from "../read-place.ts"
 import { learn } from "./learn.ts"
+import { ownFold, Part } from "./part.ts"
 import { Previews } from "./previews.ts"
 import { answerOf, iso, Rereader } from "./rereader.ts"
 import { type Answer, type Place, Store } from "./store.ts"
@@ -38,6 +40,8 @@ export interface ProjectionOptions {
   readonly failed: (error: Error) => void
   /** How often what could not be read is looked for again. */
   readonly unreadAgainMs?: number
+  /** What services of the same process fold: it is not folded a second time. */
+  readonly folds?: SharedFolds
 }
 
 /** A session as the read model knows it. */
@@ -60,8 +64,12 @@ interface Times {
 const rereadAgainMs = 500
 const unreadAgainMsDefault = 10_000
 
+/** A record of `sessions`, for the read model. */
+type Shown = Omit<Folded, "verdict">
+
 /**
- * Follows every partition of `sessions` into the read model, by the fold and by the projection of `schemas/session`; it decides nothing.
+ * Follows every partition of `sessions` into the read model, by the fold and by the projection of `schemas/session`; it decides nothing. What the
+ * loop of the same process folds is not followed once more, but heard from it.
  *
  * R1 What a request reads is at least what stood in the log when the request came (`caughtUp`), whichever gateway wrote it.
  * R2 A batch is in the read model before the first of its events is told to a stream: who hears of idle can act on idle.
@@ -69,8 +77,8 @@ const unreadAgainMsDefault = 10_000
 export class Projection {
   readonly store: Store = new Store()
   readonly #options: ProjectionOptions
-  readonly #folds = new Map<number, KeptSessions>()
-  readonly #spill = new Spill()
+  readonly #parts = new Map<number, Part>()
+  readonly #spill: Spill
   readonly #partitionOf = new Map<string, number>()
   readonly #times = new Map<string, Times>()
   readonly #listeners = new Map<string, Set<Listener>>()
@@ -78,8 +86,8 @@ export class Projection {
   readonly #place: ReadPlace
   readonly #previews: Previews
   readonly #behind = new Set<number>()
-  /** One past what is shown, by partition. */
-  readonly #next = new Map<number, number>()
+  /** Partitions of which something was heard and is not shown yet. */
+  readonly #toShow = new Set<Part>()
   /** Sessions with records whose blobs are missing, each with one of these. */
   readonly #unread = new Map<string, { readonly partition: number; readonly unread: UnreadRecord }>()
   readonly #rereading = new Set<string>()
@@ -91,6 +99,7 @@ export class Projection {
 
   constructor(options: ProjectionOptions) {
     this.#options = options
+    this.#spill = options.folds?.spill ?? new Spill()
     this.#place = new ReadPlace(options.log, options.topics.sessions, options.answerTimeoutMs)
     this.#previews = new Previews()
   }
@@ -102,14 +111,24 @@ export class Projection {
     this.#following = await log.follow({
       instance,
       topics: [topics.sessions],
-      records: (_topic, partition, records) => this.#read(partition, records),
+      records: (_topic, partition, records) => this.#read(this.#part(partition), records),
       caughtUp: (_topic, partition) => {
         this.#behind.delete(partition)
+        const part = this.#part(partition)
+        part.caughtUp = true
         // What was erased at the end of a partition is never delivered, and is read all the same.
-        this.#place.reached(partition, standing.get(partition) ?? 0)
+        this.#reached(part, standing.get(partition) ?? 0)
+        this.#join(part)
       },
       failed,
     })
+    this.#options.folds?.tell({
+      ready: (partition) => this.#join(this.#part(partition)),
+      moved: (partition, next, what) => this.#hear(this.#part(partition), next, what),
+      reread: (partition, sessionId) => this.#foldedAnew(this.#part(partition), sessionId),
+      lost: (partition) => this.#leave(this.#part(partition)),
+    })
+    for (const part of this.#parts.values()) this.#join(part)
     const ends = new Map((await log.bounds(topics.deltas)).map(({ partition, end }) => [partition, end]))
     this.#previewing = await log.follow({
       instance: `${instance}-previews`,
@@ -132,15 +151,17 @@ export class Projection {
     await this.#following?.stop()
     await this.#previewing?.stop()
     this.store.close()
-    this.#spill.close()
+    if (this.#options.folds === undefined) this.#spill.close()
   }
 
   /** The session, if there is one of this tenant. */
   session(tenant: string, sessionId: string): ProjectedSession | null {
     const partition = this.#partitionOf.get(sessionId)
     if (partition === undefined) return null
-    const session = this.#folds.get(partition)?.get(sessionId)
-    if (session === undefined || !isStarted(session) || session.tenant !== tenant) return null
+    const part = this.#part(partition)
+    this.#showHeard(part)
+    const session = part.sessions.get(sessionId)
+    if (!isStarted(session) || session.tenant !== tenant) return null
     // A list may bring many back.
     this.#spillSome()
     return { session, partition, ...this.#timesOf(sessionId) }
@@ -208,99 +229,222 @@ export class Projection {
 
   // --- reading
 
+  #part(partition: number): Part {
+    let part = this.#parts.get(partition)
+    if (part === undefined) {
+      part = new Part(partition, this.#spill)
+      this.#parts.set(partition, part)
+    }
+    return part
+  }
+
   /** At once wherever it can be: while a reader is busy with a partition its follower polls the others, and comes back later. */
-  #read(partition: number, records: readonly LogRecord[]): void | Promise<void> {
+  #read(part: Part, records: readonly LogRecord[]): void | Promise<void> {
     const { codec } = this.#options
     const said: { event: SessionEvent | null; record: LogRecord }[] = []
     for (const record of records) {
       const decoded = record.value === null ? null : decodeRecord(codec, "sessions", record)
       if (decoded !== null && !decoded.ok && "unknownSchema" in decoded)
-        return learn(codec, decoded.unknownSchema, () => this.#stopped).then(() => this.#read(partition, records))
-      if (decoded?.ok === false) this.#leaveUnread(record)
+        return learn(codec, decoded.unknownSchema, () => this.#stopped).then(() => this.#read(part, records))
       const event = decoded?.ok === true ? (decoded.said as unknown as SessionEvent) : null
       said.push({ event, record })
     }
-    this.#show(partition, said)
+    this.#fold(part, said)
+    this.#join(part)
   }
 
+  #fold(part: Part, said: readonly { readonly event: SessionEvent | null; readonly record: LogRecord }[]): void {
+    const fold = part.own
+    const last = said.at(-1)
+    if (fold === null || last === undefined) return
+    // J1
+    const ours = said.filter(({ record }) => record.offset < part.end)
+    this.#show(part, Math.min(last.record.offset + 1, part.end), (each) => {
+      for (const { event, record } of ours) {
+        const { partition, offset, timestamp } = record
+        this.#options.time.read(timestamp)
+        if (event === null) {
+          if (record.value !== null) this.#leaveUnread(part, record)
+          continue
+        }
+        const { sessionId } = event
+        const before = fold.get(sessionId)
+        const verdict = fold.apply(event, record)
+        if (verdict !== "accepted") continue
+        each({ partition, offset, timestamp, event, before, after: fold.get(sessionId) })
+        // The words stand in the read model.
+        fold.forget(sessionId)
+      }
+    })
+  }
+
+  // --- what the loop folds
+
+  #join(part: Part): void {
+    if (part.own === null || this.#stopped) return
+    part.listen(this.#options.folds?.of(part.number))
+    if (!part.meet()) return
+    this.#following?.pause(this.#options.topics.sessions, part.number)
+    for (const [sessionId, { partition }] of this.#unread) if (partition === part.number) void this.#reread(part, sessionId)
+    this.#showSoon(part)
+  }
+
+  #hear(part: Part, next: number, what: Folded | LogRecord | null): void {
+    if (!part.hear(next, what)) this.#join(part)
+    else if (part.own === null) this.#showSoon(part)
+  }
+
+  #foldedAnew(part: Part, sessionId: string): void {
+    // Who folds it here looks for its blobs itself.
+    if (part.own === null && !this.#stopped) void this.#reread(part, sessionId)
+  }
+
+  #leave(part: Part): boolean {
+    if (this.#stopped) return false
+    this.#showHeard(part)
+    if (!part.leave()) return false
+    if ([...this.#unread.values()].some(({ partition }) => partition === part.number)) this.#watch()
+    this.#following?.resume(this.#options.topics.sessions, part.number, part.next)
+    return true
+  }
+
+  /** After everything that the same turn of the event loop folds, in one transaction. */
+  #showSoon(part: Part): void {
+    if (this.#toShow.size === 0)
+      queueMicrotask(() => {
+        for (const one of this.#toShow) this.#showHeard(one)
+      })
+    this.#toShow.add(part)
+  }
+
+  #showHeard(part: Part): void {
+    this.#toShow.delete(part)
+    const heard = [...part.heard()]
+    const last = heard.at(-1)
+    if (last === undefined || this.#stopped) return
+    this.#show(part, last.next, (each) => {
+      for (const { what } of heard) {
+        if (what === null) continue
+        this.#options.time.read(what.timestamp)
+        if (!("verdict" in what)) this.#leaveUnread(part, what)
+        else if (what.verdict === "accepted") each(what)
+      }
+    })
+  }
+
+  // --- showing
+
   /** Where its blob is missing, its session is shown without it until that is back. */
-  #leaveUnread(record: LogRecord): void {
+  #leaveUnread(part: Part, record: LogRecord): void {
     const unread = unreadRecord(record)
     if (unread === null) return
-    const { partition } = record
     const sessionId = sessionOfRecord(record)
-    if (this.#folds.get(partition)?.get(sessionId).phase === "deleted") return
-    this.#unread.set(sessionId, { partition, unread })
-    this.#options.logger.error({ partition, sessionId, ...unread }, "A session is shown without one of its records.")
+    if (part.sessions.get(sessionId).phase === "deleted") return
+    this.#unread.set(sessionId, { partition: part.number, unread })
+    this.#options.logger.error({ partition: part.number, sessionId, ...unread }, "A session is shown without one of its records.")
+    this.#watch()
+  }
+
+  #watch(): void {
     this.#watching ??= setTimeout(() => void this.#lookForUnread(), this.#options.unreadAgainMs ?? unreadAgainMsDefault).unref()
   }
 
   async #lookForUnread(): Promise<void> {
     for (const [sessionId, { partition, unread }] of this.#unread) {
       if (this.#stopped) return
-      if (await isReadable(this.#options, partition, unread).catch(() => false)) await this.#reread(partition, sessionId)
+      const part = this.#part(partition)
+      // Where the loop folds it, it looks for it too, and says so.
+      if (part.own === null) continue
+      if (await isReadable(this.#options, partition, unread).catch(() => false)) await this.#reread(part, sessionId)
     }
     this.#watching = undefined
-    const [next] = this.#unread.values()
-    if (next !== undefined && !this.#stopped)
-      this.#watching = setTimeout(() => void this.#lookForUnread(), this.#options.unreadAgainMs ?? unreadAgainMsDefault).unref()
+    if (this.#unread.size > 0 && !this.#stopped) this.#watch()
   }
 
-  #show(partition: number, said: readonly { readonly event: SessionEvent | null; readonly record: LogRecord }[]): void {
+  /** Puts what `run` gives to its argument into the read model; with it everything of the partition below `next` is shown. */
+  #show(part: Part, next: number, run: (each: (shown: Shown) => void) => void): void {
     const told: { sessionId: string; event: ApiEvent; place: Place }[] = []
     const touched = new Set<string>()
     const answers: [string, string, Answer][] = []
+    const [deleted, resumed]: [string[], string[]] = [[], []]
     this.store.transaction(() => {
-      for (const { event, record } of said) {
-        this.#options.time.read(record.timestamp)
-        if (event === null) continue
+      run((shown) => {
+        if (shown.event.type === "session.deleted") deleted.push(shown.event.sessionId)
+        else if (shown.event.type === "session.resumed") resumed.push(shown.event.sessionId)
         try {
-          this.#apply(partition, event, record, told, touched, answers)
+          this.#put(shown, told, touched, answers)
         } catch (error) {
           // What cannot be shown is left out here; what becomes of the session is for its owner to say.
-          this.#options.logger.error({ err: error, partition, offset: record.offset }, "A record could not be shown.")
+          this.#options.logger.error({ err: error, partition: part.number, offset: shown.offset }, "A record could not be shown.")
         }
-      }
+      })
       for (const sessionId of touched) {
         try {
-          this.#putSession(partition, sessionId)
+          this.#putSession(part, sessionId)
         } catch (error) {
-          this.#options.logger.error({ err: error, partition, sessionId }, "A session could not be shown.")
+          this.#options.logger.error({ err: error, partition: part.number, sessionId }, "A session could not be shown.")
         }
       }
     })
+    for (const sessionId of deleted) this.#unread.delete(sessionId)
     this.#spillSome()
     for (const [sessionId, commandId, answer] of answers) this.#tellAnswer(sessionId, commandId, answer)
     for (const { sessionId, event, place } of told) this.#tell(sessionId, event, place)
-    const last = said.at(-1)
-    if (last === undefined) return
-    this.#next.set(partition, last.record.offset + 1)
-    this.#place.reached(partition, last.record.offset + 1)
-    for (const { event } of said) {
-      if (event?.type === "session.deleted") this.#unread.delete(event.sessionId)
-      else if (event?.type === "session.resumed" && this.#unread.has(event.sessionId)) void this.#reread(partition, event.sessionId)
+    this.#reached(part, next)
+    for (const sessionId of resumed) if (this.#unread.has(sessionId)) void this.#reread(part, sessionId)
+  }
+
+  #reached(part: Part, next: number): void {
+    part.next = Math.max(part.next, next)
+    this.#place.reached(part.number, part.next)
+  }
+
+  #put(
+    { partition, offset, timestamp, event, before, after }: Shown,
+    told: { sessionId: string; event: ApiEvent; place: Place }[],
+    touched: Set<string>,
+    answers: [string, string, Answer][],
+  ): void {
+    const { sessionId } = event
+    if ("commandId" in event) {
+      const answer = answerOf(event)
+      this.store.putAnswer(sessionId, event.commandId, timestamp, answer)
+      answers.push([sessionId, event.commandId, answer])
     }
+    if (!isStarted(after) && after.phase !== "deleted") return
+    this.#partitionOf.set(sessionId, partition)
+    const shown = apiEvents(before, event, { session: after, verdict: "accepted" }, timestamp, iso)
+    for (const [index, one] of shown.entries()) {
+      const place = { partition, offset, index }
+      this.store.putEvent(sessionId, one, place, timestamp)
+      told.push({ sessionId, event: one, place })
+    }
+    this.#keepTime(sessionId, before, after, timestamp)
+    touched.add(sessionId)
   }
 
   /** Shows a session as it is told from the beginning of its partition, now that its blobs may be back. */
-  async #reread(partition: number, sessionId: string): Promise<void> {
+  async #reread(part: Part, sessionId: string): Promise<void> {
     if (this.#rereading.has(sessionId)) return
     this.#rereading.add(sessionId)
     const { topics, logger } = this.#options
     const rereading: Rereading = {
       topic: topics.sessions,
-      partition,
-      next: () => this.#next.get(partition) ?? 0,
+      partition: part.number,
+      next: () => {
+        this.#showHeard(part)
+        return part.next
+      },
       current: () => !this.#stopped,
     }
     for (let isRead = false; !isRead && !this.#stopped; ) {
-      const again = new Rereader(sessionId, new KeptSessions(this.#spill.partition(), noSnapshots))
+      const again = new Rereader(sessionId, ownFold(this.#spill))
       try {
         await rereadPartition(
           this.#options,
           rereading,
           (record, event) => again.read(record, event),
-          () => this.#showAgain(partition, sessionId, again),
+          () => this.#showAgain(part, sessionId, again),
         )
         isRead = true
       } catch (error) {
@@ -313,68 +457,26 @@ export class Projection {
     this.#rereading.delete(sessionId)
   }
 
-  #showAgain(partition: number, sessionId: string, { fold, shown, answers, changes, unread }: Rereader): void {
+  #showAgain(part: Part, sessionId: string, { fold, shown, answers, changes, unread }: Rereader): void {
     const known = this.store.eventIds(sessionId)
     this.#times.delete(sessionId)
     for (const { before, after, timestamp } of changes) this.#keepTime(sessionId, before, after, timestamp)
     this.store.transaction(() => {
       this.store.dropSession(sessionId)
       for (const { event, place, at } of shown) this.store.putEvent(sessionId, event, place, at)
-      this.#foldOf(partition).replace(sessionId, fold.get(sessionId), [])
-      if (shown.length > 0) this.#partitionOf.set(sessionId, partition)
-      this.#putSession(partition, sessionId)
+      part.own?.replace(sessionId, fold.get(sessionId), [])
+      if (shown.length > 0) this.#partitionOf.set(sessionId, part.number)
+      this.#putSession(part, sessionId)
       for (const [commandId, at, answer] of answers) this.store.putAnswer(sessionId, commandId, at, answer)
     })
     for (const [commandId, , answer] of answers) this.#tellAnswer(sessionId, commandId, answer)
     for (const { event, place } of shown) if (!known.has(event.id)) this.#tell(sessionId, event, place)
     if (unread === null) this.#unread.delete(sessionId)
-    else this.#unread.set(sessionId, { partition, unread })
-  }
-
-  #foldOf(partition: number): KeptSessions {
-    let fold = this.#folds.get(partition)
-    if (fold === undefined) {
-      fold = new KeptSessions(this.#spill.partition(), noSnapshots)
-      this.#folds.set(partition, fold)
-    }
-    return fold
-  }
-
-  #apply(
-    partition: number,
-    event: SessionEvent,
-    record: LogRecord,
-    told: { sessionId: string; event: ApiEvent; place: Place }[],
-    touched: Set<string>,
-    answers: [string, string, Answer][],
-  ): void {
-    const fold = this.#foldOf(partition)
-    const { sessionId } = event
-    const before = fold.get(sessionId)
-    const verdict = fold.apply(event, record)
-    if (verdict !== "accepted") return
-    const after = fold.get(sessionId)
-    if ("commandId" in event) {
-      const answer = answerOf(event)
-      this.store.putAnswer(sessionId, event.commandId, record.timestamp, answer)
-      answers.push([sessionId, event.commandId, answer])
-    }
-    if (!isStarted(after) && after.phase !== "deleted") return
-    this.#partitionOf.set(sessionId, partition)
-    const shown = apiEvents(before, event, { session: after, verdict }, record.timestamp, iso)
-    for (const [index, one] of shown.entries()) {
-      const place = { partition, offset: record.offset, index }
-      this.store.putEvent(sessionId, one, place, record.timestamp)
-      told.push({ sessionId, event: one, place })
-    }
-    this.#keepTime(sessionId, before, after, record.timestamp)
-    touched.add(sessionId)
-    // The words stand in the read model.
-    fold.forget(sessionId)
+    else this.#unread.set(sessionId, { partition: part.number, unread })
   }
 
   #spillSome(): void {
-    for (const fold of this.#folds.values()) fold.spillDownTo(sessionBytesDefault / this.#folds.size, () => false)
+    for (const part of this.#parts.values()) part.spillDownTo(sessionBytesDefault / this.#parts.size)
   }
 
   #tellAnswer(sessionId: string, commandId: string, answer: Answer): void {
@@ -400,9 +502,9 @@ export class Projection {
     this.#times.set(sessionId, times)
   }
 
-  #putSession(partition: number, sessionId: string): void {
-    const session = this.#folds.get(partition)?.get(sessionId)
-    if (session === undefined || !isStarted(session)) {
+  #putSession(part: Part, sessionId: string): void {
+    const session = part.sessions.get(sessionId)
+    if (!isStarted(session)) {
       this.store.dropSession(sessionId)
       this.#times.delete(sessionId)
       return
@@ -438,7 +540,7 @@ export class Projection {
       if (!decoded.ok || decoded.definition.family !== "deltas") continue
       const said = decoded.said as unknown as ModelPreviewed
       const partition = this.#partitionOf.get(said.sessionId)
-      const session = partition === undefined ? undefined : this.#folds.get(partition)?.get(said.sessionId)
+      const session = partition === undefined ? undefined : this.#part(partition).sessions.get(said.sessionId)
       if (session === undefined || session.phase !== "awaiting-model") continue
       // Of an attempt that is no longer the one: its answer will never come.
       if (session.request.claim !== said.claim || session.request.state.is !== "open") continue
@@ -455,11 +557,6 @@ export class Projection {
 function isActive(session: Session): boolean {
   const status = apiStatus(session)
   return status === "running" || status === "rescheduling"
-}
-
-/** The read model is made from the records. */
-function noSnapshots(): never {
-  throw new Error("The gateway restores nothing from snapshots.")
 }
 
 /** The agent that a session shows: as the API knows it, or for one started elsewhere, as it can be told. */

@@ -264,10 +264,12 @@ class BlobLog implements Log {
     /** Another number for each time that a partition is owned: what was loaded for an earlier time is not wanted any more. */
     const times = new Map<number, number>()
     let isOver = false
+    const pauses = new Map<string, number>()
     const begin = (partition: number): void => void times.set(partition, (times.get(partition) ?? 0) + 1)
     const deliver = async (topic: string, partition: number, records: readonly LogRecord[]): Promise<void> => {
-      const time = times.get(partition)
-      const isLost = (): boolean => isOver || this.#closed || times.get(partition) !== time
+      const lane = laneOf(topic, partition)
+      const [time, pause] = [times.get(partition), pauses.get(lane)]
+      const isLost = (): boolean => isOver || this.#closed || times.get(partition) !== time || pauses.get(lane) !== pause
       for (const stretch of stretches(records)) {
         // What its writer folded at the acknowledgement need not be read.
         const known = options.position?.(topic, partition) ?? 0
@@ -301,6 +303,12 @@ class BlobLog implements Log {
       partitions: () => following.partitions(),
       alive: () => following.alive(),
       add: (topic) => following.add(topic),
+      pause: (topic, partition) => {
+        const lane = laneOf(topic, partition)
+        pauses.set(lane, (pauses.get(lane) ?? 0) + 1)
+        following.pause(topic, partition)
+      },
+      resume: (topic, partition, from) => following.resume(topic, partition, from),
       commit: (commits) => following.commit(commits),
       stop: async () => {
         isOver = true

@@ -99,6 +99,16 @@ export class KafkaFollowing implements Following, Reader {
     void this.#open([...this.#owned.values()])
   }
 
+  pause(topic: string, partition: number): void {
+    const position = this.#owned.get(partition)?.positions.get(topic)
+    if (position !== undefined) this.#fetcher.remove(position)
+  }
+
+  resume(topic: string, partition: number, from: number): void {
+    const positions = this.#owned.get(partition)?.positions
+    if (positions?.get(topic)?.ended === true) positions.set(topic, this.#fetcher.add(topic, partition, from))
+  }
+
   async commit(commits: readonly Commit[]): Promise<void> {
     const membership = this.#membership
     const group = this.group
