@@ -179,3 +179,12 @@ test("the registry's healthcheck holds for the real registry, and not for a port
   assert.equal(exitCode(port), 0)
   assert.notEqual(exitCode("1"), 0)
 })
+
+test("the image's command is one that Node runs", () => {
+  const [, entrypoint] = /^ENTRYPOINT (\[.*\])$/m.exec(read("infra/images/Dockerfile")) ?? []
+  const [program, ...args] = JSON.parse(entrypoint as string) as string[]
+  assert.equal(program, "node")
+  const ran = spawnSync(process.execPath, [...args, "--version"], { cwd: fileURLToPath(root), encoding: "utf8" })
+  assert.equal(ran.status, 0, ran.stderr)
+  assert.match(ran.stdout, /\d+\.\d+\.\d+/)
+})

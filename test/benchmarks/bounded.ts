@@ -1,22 +1,19 @@
 import { fork } from "node:child_process"
-import { mkdtempSync, rmSync } from "node:fs"
+import { mkdtempSync, readFileSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import process from "node:process"
 import { setTimeout as sleep } from "node:timers/promises"
 import { fileURLToPath } from "node:url"
 import { parseArgs } from "node:util"
-import { eraserOf } from "@reins/eraser"
 import { type SessionEvent, topicNames } from "@reins/events"
+import { startHost } from "@reins/host"
 import { sharedKafka } from "@reins/infra/kafka"
-import { intake } from "@reins/intake"
-import { llmInvoker } from "@reins/llm-invoker"
 import { type Log, partitionOf } from "@reins/log"
 import type { Codec } from "@reins/log/codec"
-import { newInstance, openLog, readConfig, startProcess, topicSettings } from "@reins/runtime"
+import { newInstance, openLog, readConfig, topicSettings } from "@reins/runtime"
 import { absent, evolve, type Session } from "@reins/session"
 import { agent, Story, text, tool, toolUse } from "@reins/session/testing"
-import { toolRouter } from "@reins/tool-router"
 import { instantModel } from "./workload.ts"
 
 // How small recovery and memory stay: `npm run bench -- bounded [--only NAME] [--json]`. A log is filled, then a process of its own takes it over
@@ -28,10 +25,13 @@ interface Scale {
   readonly partitions: number
   /** Sessions at rest, with eight records each. */
   readonly sessions: number
+  /** Whether the process hosts a gateway too. */
+  readonly gateway?: true
 }
 
 const scales: readonly Scale[] = [
   { name: "100,000 idle sessions, embedded", log: "embedded", partitions: 4, sessions: 100_000 },
+  { name: "100,000 idle sessions and a gateway, embedded", log: "embedded", partitions: 4, sessions: 100_000, gateway: true },
   { name: "100,000 events in a partition", log: "kafka", partitions: 1, sessions: 12_500 },
   { name: "1,000,000 events in a partition", log: "kafka", partitions: 1, sessions: 125_000 },
   { name: "1,000,000 events in 8 partitions", log: "kafka", partitions: 8, sessions: 125_000 },
@@ -43,6 +43,8 @@ interface TakenOver {
   readonly firstDecisionMs: number
   /** From the assignment of the last partition to that. */
   readonly sinceAssignedMs: number
+  /** From the start of the process until its gateway shows everything; null without one. */
+  readonly shownMs: number | null
   readonly rssMb: number
   readonly heapMb: number
 }
@@ -58,15 +60,11 @@ async function role(): Promise<void> {
   const names = topicNames(config.prefix)
   let assignedAt = 0
   const decided = Promise.withResolvers<number>()
-  const running = await startProcess({
+  const running = await startHost({
     config,
     services: ["intake", "llm-invoker", "tool-router", "eraser"],
-    build: (context) => [
-      intake({ codec: context.codec, partitions: config.partitions }),
-      llmInvoker({ model: instantModel(0), metrics: context.metrics }),
-      toolRouter(),
-      eraserOf(context),
-    ],
+    model: instantModel(0),
+    ...(process.env["BENCH_GATEWAY"] === undefined ? {} : { gateway: "open" }),
     observe: ({ event, live }) => {
       if (live && event.type === "model.requested" && event.sessionId === waiting) decided.resolve(performance.now())
     },
@@ -80,6 +78,8 @@ async function role(): Promise<void> {
   }, 1)
   const at = await decided.promise
   clearInterval(looking)
+  while (running.port > 0 && !(await fetch(`http://127.0.0.1:${running.port}/readyz`).catch(() => null))?.ok) await sleep(50)
+  const shownMs = running.port > 0 ? Math.round(performance.now()) : null
   // What garbage the start has left is not what it takes to stand there.
   await sleep(2000)
   global.gc?.()
@@ -87,6 +87,7 @@ async function role(): Promise<void> {
   const said: TakenOver = {
     firstDecisionMs: Math.round(at),
     sinceAssignedMs: Math.round(at - assignedAt),
+    shownMs,
     rssMb: Math.round(rss / 2 ** 20),
     heapMb: Math.round(heapUsed / 2 ** 20),
   }
@@ -176,6 +177,7 @@ async function measure(scale: Scale): Promise<readonly Measured[]> {
     REINS_PARTITIONS: String(scale.partitions),
     REINS_TOPIC_PREFIX: `bounded-${process.pid}-${scale.sessions}-${scale.partitions}`,
     REINS_LOG_LEVEL: process.env["REINS_LOG_LEVEL"] ?? "warn",
+    ...(scale.gateway === true ? { BENCH_GATEWAY: "1", REINS_PORT: "0" } : {}),
   }
   const config = readConfig(env)
   const names = topicNames(config.prefix)
@@ -210,10 +212,17 @@ async function measure(scale: Scale): Promise<readonly Measured[]> {
   }
 }
 
+/** How the image runs Node. */
+function imageFlags(): readonly string[] {
+  const image = readFileSync(new URL("../../infra/images/Dockerfile", import.meta.url), "utf8")
+  const [, command] = /^ENTRYPOINT (\[.*\])$/m.exec(image) ?? []
+  return (JSON.parse(command as string) as string[]).filter((word) => word.startsWith("--"))
+}
+
 async function takeOver(env: NodeJS.ProcessEnv, untilCovered: boolean): Promise<TakenOver> {
   const child = fork(fileURLToPath(import.meta.url), ["role"], {
     env,
-    execArgv: ["--expose-gc", "--disable-warning=ExperimentalWarning", "--disable-warning=TimeoutNegativeWarning"],
+    execArgv: [...imageFlags(), "--expose-gc", "--disable-warning=ExperimentalWarning", "--disable-warning=TimeoutNegativeWarning"],
   })
   const heard = async (): Promise<unknown> => {
     const { promise, resolve, reject } = Promise.withResolvers<unknown>()
@@ -297,9 +306,9 @@ async function main(): Promise<void> {
   for (const scale of scales.filter(({ name }) => values.only === undefined || name.includes(values.only))) {
     for (const row of await measure(scale)) {
       rows.push(row)
-      const { firstDecisionMs, sinceAssignedMs, rssMb, heapMb } = row.taken
+      const { firstDecisionMs, sinceAssignedMs, shownMs, rssMb, heapMb } = row.taken
       process.stderr.write(
-        `${row.name.padEnd(34)} ${String(row.events).padStart(8)} events ${row.snapshots ? "from snapshots" : "without       "}  first decision ${firstDecisionMs} ms after the start, ${sinceAssignedMs} ms after the assignment; RSS ${rssMb} MB, heap ${heapMb} MB\n`,
+        `${row.name.padEnd(34)} ${String(row.events).padStart(8)} events ${row.snapshots ? "from snapshots" : "without       "}  first decision ${firstDecisionMs} ms after the start, ${sinceAssignedMs} ms after the assignment${shownMs === null ? "" : `, all shown after ${shownMs} ms`}; RSS ${rssMb} MB, heap ${heapMb} MB\n`,
       )
     }
   }

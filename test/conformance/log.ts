@@ -382,6 +382,30 @@ export function conformance(adapter: string, open: () => Promise<LogHarness>): v
         ])
       })
 
+      it("takes as much as the topic says, and no more", async () => {
+        const topic = await harness.topic({ config: { "max.message.bytes": "5000000", "message.timestamp.type": "LogAppendTime" } })
+        const large = new Uint8Array(4_900_000).fill(7)
+        const placed = await Promise.all([
+          log.append(entry(topic, 0, "before")),
+          log.append({ ...entry(topic, 0, ""), value: large }),
+          log.append(entry(topic, 0, "after")),
+        ])
+        await assert.rejects(log.append({ ...entry(topic, 0, ""), value: new Uint8Array(5_000_001) }), AppendRejectedError)
+        assert.deepEqual(
+          placed.map(({ offset }) => offset),
+          range(3),
+        )
+        const follower = await reader(log, { topics: [topic] })
+        await until(() => follower.records.length === 3, "all of it is delivered")
+        for (const records of [follower.records, await replayed(log, topic, 0)]) {
+          assert.deepEqual(
+            records.map(({ value }) => value?.byteLength),
+            [6, 4_900_000, 5],
+          )
+          assert.deepEqual(Buffer.from(records[1]?.value as Uint8Array), Buffer.from(large))
+        }
+      })
+
       it("takes back what waits unsent, except what must stand", async () => {
         const topic = await harness.topic()
         const once = log.append(entry(topic, 0, "once", "once"))

@@ -109,6 +109,8 @@ export const snapshotsTopic: Topic = {
     "max.compaction.lag.ms": String(day),
     "min.cleanable.dirty.ratio": "0.3",
     "segment.ms": String(day / 4),
+    // A state grows by an id with every command that its session has heard: this is room for more than 100,000.
+    "max.message.bytes": String(8 * 1024 * 1024),
   },
 }
 export const deltasTopic: Topic = {

@@ -65,6 +65,10 @@ class Loop implements SharedFolds {
     return this.#sessions !== undefined
   }
 
+  settled(): boolean {
+    return true
+  }
+
   tell(reader: FoldReader): void {
     this.#reader = reader
   }

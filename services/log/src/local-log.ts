@@ -138,11 +138,13 @@ export class LocalHub {
     } catch (error) {
       return error as Error
     }
-    const compacted = this.store.topic(batch.topic)?.cleanup.includes("compact") === true
+    const { cleanup, config } = this.store.topic(batch.topic) ?? {}
+    const compacted = cleanup?.includes("compact") === true
+    const bytesMax = Number(config?.["max.message.bytes"] ?? this.recordBytesMax)
     for (const entry of batch.entries) {
       if (compacted && entry.key === null) return new Error("A record of a compacted topic needs a key.")
       const bytes = byteLength(entry)
-      if (bytes > this.recordBytesMax) return new Error(`The record has ${bytes} bytes; ${this.recordBytesMax} are allowed.`)
+      if (bytes > bytesMax) return new Error(`The record has ${bytes} bytes; ${bytesMax} are allowed.`)
     }
     return undefined
   }

@@ -324,6 +324,7 @@ export class Loop {
         // Of what is in its state already, nothing is told.
         return fold.next() > owned.places.restoredTo ? fold : undefined
       },
+      settled: () => this.unready() === null,
       tell: (reader) => {
         this.#foldReader = reader
       },
@@ -563,8 +564,11 @@ export class Loop {
     else if (++owned.folds % spillEvery === 0) this.#spillSome(owned)
     if (verdict === "accepted") {
       this.#stopEffects(event)
-      if (event.type === "session.deleted") owned.unread.set(event.sessionId, [])
-      else if (event.type === "session.resumed" && owned.unread.has(event.sessionId) && owned.caughtUp.has(topic))
+      if (event.type === "session.deleted") {
+        owned.unread.set(event.sessionId, [])
+        // Little is left of it.
+        owned.snapshotsTooLarge.delete(event.sessionId)
+      } else if (event.type === "session.resumed" && owned.unread.has(event.sessionId) && owned.caughtUp.has(topic))
         void this.#unreadWatch.reread(owned, event.sessionId)
     }
     const { metrics } = this.#options

@@ -61,10 +61,12 @@ export class OwnedPartition {
   /** From where it is read on, once that was asked for the first time. */
   restored: Promise<Restored> | undefined
   /**
-   * By session, the offset that is to be covered by a snapshot that was written and is not read back yet, or was refused by the log. Forgotten
-   * only when it is read: else a reader that lags would have everything written again and again.
+   * By session, the offset that is to be covered by a snapshot that was written and is not read back yet. Forgotten only when it is read: else
+   * a reader that lags would have everything written again and again.
    */
   readonly snapshotsUnderWay: Map<string, number> = new Map()
+  /** Sessions whose state does not fit into a record, and how many records are to be without a snapshot before that is tried again. */
+  readonly snapshotsTooLarge: Map<string, number> = new Map()
   /** Sessions whose conversation is being read back. */
   readonly recalling: Set<string> = new Set()
   /** Records whose blobs are missing. */

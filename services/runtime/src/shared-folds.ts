@@ -49,6 +49,8 @@ export interface SharedFolds {
   readonly spill: Spill
   /** The fold of a partition that is owned here and folded to its end as it was at assignment. */
   of(partition: number): SharedFold | undefined
+  /** Whether the process has what it owns at the moment, and has folded all of it. */
+  settled(): boolean
   /** From now on this reader is told. */
   tell(reader: FoldReader): void
 }

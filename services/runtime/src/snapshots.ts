@@ -15,8 +15,8 @@ export const restsMsDefault = 3000
 export const uncoveredMaxDefault = 1000
 /** Snapshots of one partition that are under way at a time: the log is not to be busy with them. */
 const underWayMax = 500
-/** A state above this does not fit into a record with room to spare. Such a session is read from its beginning. */
-const textMax = 700_000
+/** A state above this does not fit into a record of the topic with room to spare. Such a session is read from its beginning. */
+const stateBytesMax = 7 * 1024 * 1024
 const readAgainMs = 500
 
 interface Frozen {
@@ -153,11 +153,20 @@ export class Snapshots {
       if (underWay.size >= underWayMax) return true
       const isFar = place.uncovered >= uncoveredMax
       if ((!isFar && now - place.touchedAt < restsMs) || busy(sessionId) || underWay.get(sessionId) === place.newest) continue
+      // What did not fit does not fit a record later either.
+      if (place.uncovered < (owned.snapshotsTooLarge.get(sessionId) ?? 0)) continue
       const frozen = owned.sessions.frozen(sessionId)
-      if ((frozen.status === "running" && !isFar) || frozen.text.length > textMax) continue
+      if (frozen.status === "running" && !isFar) continue
+      const tooLarge = (): void => void owned.snapshotsTooLarge.set(sessionId, place.uncovered + uncoveredMax)
+      if (Buffer.byteLength(frozen.text) > stateBytesMax) {
+        tooLarge()
+        continue
+      }
       underWay.set(sessionId, place.newest)
-      void this.#append(owned, sessionId, frozen, folded, place).then((mayBeTriedAgain) => {
-        if (mayBeTriedAgain) underWay.delete(sessionId)
+      void this.#append(owned, sessionId, frozen, folded, place).then((outcome) => {
+        if (outcome === "appended") return
+        underWay.delete(sessionId)
+        if (outcome === "refused") tooLarge()
       })
     }
     return false
@@ -175,18 +184,23 @@ export class Snapshots {
     await this.#write(owned, sessionId, owned.sessions.frozen(sessionId), (owned.next.get(this.#options.topics.sessions) ?? 0) - 1, place)
   }
 
-  /** True where nobody knows whether it stands. */
-  async #append(owned: OwnedPartition, sessionId: string, frozen: Frozen, offset: number, place: Readonly<Place>): Promise<boolean> {
+  async #append(
+    owned: OwnedPartition,
+    sessionId: string,
+    frozen: Frozen,
+    offset: number,
+    place: Readonly<Place>,
+  ): Promise<"appended" | "unknown" | "refused"> {
     try {
       await this.#write(owned, sessionId, frozen, offset, place)
-      return false
+      return "appended"
     } catch (error) {
-      if (!(error instanceof AppendRejectedError)) return true
+      if (!(error instanceof AppendRejectedError)) return "unknown"
       this.#options.logger.warn(
         { err: error, sessionId },
         "The log does not take the snapshot of a session; the session is read from its beginning.",
       )
-      return false
+      return "refused"
     }
   }
 

@@ -30,14 +30,15 @@ interface Stage {
   restored(committed: number, relied: Relied | null): Promise<{ readonly owned: OwnedPartition; readonly from: number }>
 }
 
-/** Two sessions at rest in one partition, by turns. */
-async function stage(): Promise<Stage> {
+/** Two sessions at rest in one partition, by turns; the first of which has heard so many commands before. */
+async function stage(heard = 0): Promise<Stage> {
   const broker = new MemoryBroker()
   const log = broker.connect()
   await log.applyTopics(topicSettings("t", 1, []))
   const codec = await Codec.open(broker.registry)
   const a = new Story("sesn_a")
   const b = a.beside("sesn_b")
+  for (let index = 0; index < heard; index++) a.rejected({ commandId: `command-${index}-${"x".repeat(30)}` })
   for (const tell of [
     (story: Story) => story.started(),
     (story: Story) => story.requested(),
@@ -84,7 +85,7 @@ async function stage(): Promise<Stage> {
     broker,
     snapshots,
     time,
-    owned: (upTo = 8) => {
+    owned: (upTo = heard + 8) => {
       const owned = fresh()
       fold(owned, 0, upTo)
       return owned
@@ -100,7 +101,7 @@ async function stage(): Promise<Stage> {
     restored: async (committed, relied) => {
       const owned = fresh()
       const { sessions: from } = await snapshots.restore(owned, committed, relied, () => true)
-      fold(owned, from, 8)
+      fold(owned, from, heard + 8)
       return { owned, from }
     },
   }
@@ -188,6 +189,58 @@ describe("writing snapshots", () => {
     patient.write(owned, (owned.places.of("sesn_a")?.touchedAt ?? 0) + 2000, () => false)
     await settle()
     assert.deepEqual(await world.read(), [])
+  })
+
+  it("has room for a session that has heard many thousand commands", async () => {
+    const heard = 25_000
+    const world = await stage(heard)
+    const owned = world.owned()
+    world.snapshots.write(owned, later, () => false)
+    await written(world, 2)
+    assert.ok((await world.read()).some(({ value }) => (value?.byteLength ?? 0) > 1_100_000))
+    await world.readBack(owned)
+    assert.equal(owned.places.lowWatermark(heard + 8), heard + 8)
+    const { owned: heir, from } = await world.restored(heard + 8, { next: 2, count: 2 })
+    assert.equal(from, heard + 8)
+    assert.deepEqual(digests(heir), digests(owned))
+  })
+
+  it("leaves one alone that the log does not take, until much more of it stands or it is deleted", async () => {
+    const world = await stage()
+    let refused = 0
+    const refusing = world.broker.connect(async (batches, write) => {
+      refused += batches.flatMap(({ entries }) => entries).filter(({ key }) => key === "sesn_a").length
+      const outcomes = write(batches.map((batch) => ({ ...batch, entries: batch.entries.filter(({ key }) => key !== "sesn_a") })))
+      return outcomes.map((outcome, index) =>
+        batches[index]?.entries.some(({ key }) => key === "sesn_a") === true ? { refused: new Error("It is too large.") } : outcome,
+      )
+    })
+    const snapshots = new Snapshots({
+      log: refusing,
+      codec: await Codec.open(world.broker.registry),
+      topics,
+      logger: pino({ level: "silent" }),
+      clock: systemClock,
+      time: new LogTime(systemClock),
+      restsMs: 0,
+      uncoveredMax: 10,
+    })
+    const owned = world.owned()
+    const asks = async (): Promise<number> => {
+      snapshots.write(owned, later, (sessionId) => sessionId === "sesn_b")
+      await settle()
+      await settle()
+      return refused
+    }
+    assert.equal(await asks(), 1)
+    assert.equal(await asks(), 1)
+    assert.equal(owned.snapshotsUnderWay.size, 0, "it takes the place of none that could be written")
+    for (let index = 0; index < 9; index++) owned.places.read("sesn_a", 100 + index, 0)
+    assert.equal(await asks(), 1)
+    owned.places.read("sesn_a", 110, 0)
+    assert.equal(await asks(), 2)
+    owned.snapshotsTooLarge.delete("sesn_a")
+    assert.equal(await asks(), 3)
   })
 
   it("writes a session that has come far though it runs", async () => {

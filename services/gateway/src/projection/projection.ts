@@ -62,6 +62,9 @@ interface Times {
 }
 
 const rereadAgainMs = 500
+/** So long the services of the process have to catch up before the read model is begun; and how often it is looked whether they have. */
+const patienceMs = 60_000
+const lookAgainMs = 5
 const unreadAgainMsDefault = 10_000
 
 /** A record of `sessions`, for the read model. */
@@ -94,6 +97,7 @@ export class Projection {
   #watching: NodeJS.Timeout | undefined
   #following: Following | undefined
   #previewing: Following | undefined
+  #beginning: Promise<void> | undefined
   #started = false
   #stopped = false
 
@@ -104,7 +108,21 @@ export class Projection {
     this.#previews = new Previews()
   }
 
+  /** Resolves when everything is followed, or, beside services, when it is bound to be. Rejects where the log cannot be asked. */
   async start(): Promise<void> {
+    const { folds, failed } = this.#options
+    if (folds === undefined) return this.#follow()
+    // Histories are long: what goes on comes first, since it is people who wait for it.
+    const until = performance.now() + patienceMs
+    const begin = (): void => {
+      if (this.#stopped) return
+      if (!folds.settled() && performance.now() < until) setTimeout(begin, lookAgainMs)
+      else this.#beginning = this.#follow().catch(failed)
+    }
+    setImmediate(begin)
+  }
+
+  async #follow(): Promise<void> {
     const { log, topics, instance, failed } = this.#options
     const standing = new Map((await log.bounds(topics.sessions)).map(({ partition, end }) => [partition, end]))
     for (const [partition, end] of standing) if (end > 0) this.#behind.add(partition)
@@ -148,6 +166,7 @@ export class Projection {
   async stop(): Promise<void> {
     this.#stopped = true
     clearTimeout(this.#watching)
+    await this.#beginning
     await this.#following?.stop()
     await this.#previewing?.stop()
     this.store.close()
