@@ -46,7 +46,7 @@ export class Part {
 
   /** From now on what the loop folds is heard, if there is such a fold and it is not far from here. */
   listen(shared: SharedFold | undefined): void {
-    if (shared === undefined || this.#shared !== null || !this.caughtUp) return
+    if (shared === undefined || this.#shared !== null) return
     const from = shared.next()
     if (from < this.next || from - this.next > aheadMax) return
     this.#shared = shared

@@ -300,7 +300,7 @@ export class Projection {
   // --- what the loop folds
 
   #join(part: Part): void {
-    if (part.own === null || this.#stopped) return
+    if (part.own === null || !part.caughtUp || this.#stopped) return
     part.listen(this.#options.folds?.of(part.number))
     if (!part.meet()) return
     this.#following?.pause(this.#options.topics.sessions, part.number)
@@ -309,6 +309,7 @@ export class Projection {
   }
 
   #hear(part: Part, next: number, what: Folded | LogRecord | null): void {
+    if (this.#stopped) return
     if (!part.hear(next, what)) this.#join(part)
     else if (part.own === null) this.#showSoon(part)
   }
