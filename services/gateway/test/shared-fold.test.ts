@@ -18,6 +18,7 @@ import {
 import { SessionsFold } from "@reins/session"
 import { Story, text, toolUse } from "@reins/session/testing"
 import { pino } from "pino"
+import { Part } from "../src/projection/part.ts"
 import { Projection } from "../src/projection/projection.ts"
 
 const topics = topicNames("t")
@@ -179,6 +180,28 @@ function projectionOn(log: Log, codec: Codec, folds?: SharedFolds): Projection {
 }
 
 describe("what a loop of the same process folds", () => {
+  it("is waited for no longer than it takes little memory", () => {
+    const spill = new Spill()
+    const part = new Part(0, spill)
+    let next = 5
+    const shared: SharedFold = {
+      sessions: new KeptSessions(spill.partition(), () => assert.fail()),
+      next: () => next,
+      spill: () => undefined,
+    }
+    part.listen(shared)
+    assert.equal(part.end, 5)
+    while (part.hear(++next, null)) assert.ok(next < 10_000, "it is heard without end")
+    assert.equal(next, 1006)
+    // As if it had never been listened to: everything is read here, until the two are near again.
+    part.listen(shared)
+    assert.equal(part.end, Number.POSITIVE_INFINITY)
+    part.next = 1006
+    part.listen(shared)
+    assert.equal(part.meet(), true)
+    spill.close()
+  })
+
   it("is shown as it is read, once and in order, wherever the two meet and part", async () => {
     let [joined, kept, read] = [0, 0, 0]
     for (let seed = 1; seed <= 150; seed++) {

@@ -64,6 +64,12 @@ export class Part {
   /** What the loop says of a record; false where it is read here. */
   hear(next: number, what: What): boolean {
     if (this.#shared === null) return false
+    if (this.#own !== null && this.#heard.length >= aheadMax) {
+      // Reading stands still here, and must not take memory for it: the two meet later.
+      this.#shared = null
+      this.#heard = []
+      return false
+    }
     this.#heard.push({ next, what })
     return true
   }
