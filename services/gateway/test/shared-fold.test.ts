@@ -1,28 +1,16 @@
 import assert from "node:assert/strict"
 import { describe, it } from "node:test"
 import { setImmediate as turn } from "node:timers/promises"
-import { type SessionEvent, topicNames } from "@reins/events"
+import type { SessionEvent } from "@reins/events"
 import type { Following, FollowOptions, Log } from "@reins/log"
 import { Codec } from "@reins/log/codec"
 import { MemoryBroker } from "@reins/log/memory"
-import {
-  type FoldReader,
-  KeptSessions,
-  LogTime,
-  type SharedFold,
-  type SharedFolds,
-  Spill,
-  systemClock,
-  topicSettings,
-} from "@reins/runtime"
+import { KeptSessions, type SharedFold, Spill, topicSettings } from "@reins/runtime"
 import { SessionsFold } from "@reins/session"
 import { Story, text, toolUse } from "@reins/session/testing"
-import { pino } from "pino"
 import { Part } from "../src/projection/part.ts"
-import { Projection } from "../src/projection/projection.ts"
-
-const topics = topicNames("t")
-const logger = pino({ level: "silent" })
+import type { Projection } from "../src/projection/projection.ts"
+import { Loop, projectionOn, topics } from "./shared-fold-stage.ts"
 
 /** One session after the other says what it has to say, in an order of its own. */
 function facts(random: () => number): readonly SessionEvent[] {
@@ -46,68 +34,6 @@ function facts(random: () => number): readonly SessionEvent[] {
     if (next !== undefined) said.push(next)
   }
   return said
-}
-
-/** The loop of the process, as slow, as fast and as often robbed of its partition as chance will have it. */
-class Loop implements SharedFolds {
-  readonly spill = new Spill()
-  readonly #events: readonly SessionEvent[]
-  #reader: FoldReader | undefined
-  #sessions: KeptSessions | undefined
-  #next = 0
-  #isReady = false
-  kept = 0
-
-  constructor(events: readonly SessionEvent[]) {
-    this.#events = events
-  }
-
-  get owns(): boolean {
-    return this.#sessions !== undefined
-  }
-
-  settled(): boolean {
-    return true
-  }
-
-  tell(reader: FoldReader): void {
-    this.#reader = reader
-  }
-
-  of(): SharedFold | undefined {
-    const sessions = this.#sessions
-    return sessions === undefined || !this.#isReady ? undefined : { sessions, next: () => this.#next, spill: () => undefined }
-  }
-
-  /** Owns it from now on, restored up to a place that it may be told of later. */
-  own(restored: number): void {
-    this.#sessions = new KeptSessions(this.spill.partition(), () => assert.fail())
-    this.#next = 0
-    this.#isReady = false
-    for (let at = 0; at < restored; at++) this.fold(at + 1)
-  }
-
-  ready(): void {
-    this.#isReady = true
-    this.#reader?.ready(0)
-  }
-
-  fold(end: number): void {
-    const sessions = this.#sessions as KeptSessions
-    const event = this.#events[this.#next]
-    if (event === undefined || this.#next >= end) return
-    const at = { offset: this.#next, timestamp: 1000 + this.#next }
-    const before = sessions.get(event.sessionId)
-    const verdict = sessions.apply(event, at)
-    this.#next++
-    this.#reader?.moved(0, this.#next, { partition: 0, ...at, event, verdict, before, after: sessions.get(event.sessionId) })
-  }
-
-  lose(): void {
-    this.#sessions = undefined
-    this.#isReady = false
-    if (this.#reader?.lost(0) === true) this.kept++
-  }
 }
 
 function numbers(seed: number): () => number {
@@ -173,12 +99,6 @@ function looked(projection: Projection, states: ReturnType<typeof statesOf>, tol
   })
 }
 
-function projectionOn(log: Log, codec: Codec, folds?: SharedFolds): Projection {
-  const time = new LogTime(systemClock)
-  const common = { log, codec, topics, instance: "g", answerTimeoutMs: 5000, time, logger }
-  return new Projection({ ...common, failed: (error) => assert.fail(error), ...(folds === undefined ? {} : { folds }) })
-}
-
 describe("what a loop of the same process folds", () => {
   it("is waited for no longer than it takes little memory", () => {
     const spill = new Spill()
@@ -187,6 +107,7 @@ describe("what a loop of the same process folds", () => {
     const shared: SharedFold = {
       sessions: new KeptSessions(spill.partition(), () => assert.fail()),
       next: () => next,
+      unread: () => [],
       spill: () => undefined,
     }
     part.listen(shared)
@@ -230,7 +151,8 @@ describe("what a loop of the same process folds", () => {
                 assert.ok(topic !== topics.sessions || !paused, "what is heard is read all the same")
                 const then = pauses
                 for (let turns = Math.floor(random() * 12); turns > 0; turns--) await turn()
-                if (pauses !== then) return
+                // What was under way when it was paused is dropped by the log, or is with the gateway already.
+                if (pauses !== then && random() < 0.5) return
                 read += records.length
                 await options.records(topic, partition, records)
               },

@@ -68,6 +68,12 @@ export class KeptSessions {
     return this.#fold.sessions.get(sessionId) ?? (this.#spill.statusOf(sessionId) === "parked" ? this.#fold.get(sessionId) : undefined)
   }
 
+  /** Where a session stands, without bringing it back. */
+  statusOf(sessionId: string): Status {
+    const session = this.#fold.sessions.get(sessionId)
+    return session === undefined ? (this.#spill.statusOf(sessionId) ?? "absent") : statusOf(session)
+  }
+
   /** Spilled sessions that stand so. */
   spilled(wanted: (status: Status) => boolean): Iterable<string> {
     return this.#spill.ids(wanted)

@@ -335,6 +335,7 @@ export class Loop {
     return {
       sessions: owned.sessions,
       next: () => owned.next.get(this.#topics.sessions) ?? 0,
+      unread: () => owned.unread.sessions(),
       spill: () => this.#spillSome(owned),
     }
   }
@@ -392,13 +393,13 @@ export class Loop {
     this.#stopped = true
     this.#timers.stop()
     this.#liveness.stop()
-    await this.#declarationsFollowing?.stop()
-    await this.#following?.stop()
     for (const owned of this.#owned.values()) {
-      // What is acknowledged from now on is not folded here any more.
+      // What is read or acknowledged from now on is not folded here any more.
       this.#owned.delete(owned.number)
       this.#foldReader?.lost(owned.number)
     }
+    await this.#declarationsFollowing?.stop()
+    await this.#following?.stop()
     if (this.#options.spill === undefined) this.#spill.close()
   }
 
@@ -564,11 +565,8 @@ export class Loop {
     else if (++owned.folds % spillEvery === 0) this.#spillSome(owned)
     if (verdict === "accepted") {
       this.#stopEffects(event)
-      if (event.type === "session.deleted") {
-        owned.unread.set(event.sessionId, [])
-        // Little is left of it.
-        owned.snapshotsTooLarge.delete(event.sessionId)
-      } else if (event.type === "session.resumed" && owned.unread.has(event.sessionId) && owned.caughtUp.has(topic))
+      if (event.type === "session.deleted") owned.unread.set(event.sessionId, [])
+      else if (event.type === "session.resumed" && owned.unread.has(event.sessionId) && owned.caughtUp.has(topic))
         void this.#unreadWatch.reread(owned, event.sessionId)
     }
     const { metrics } = this.#options

@@ -65,8 +65,8 @@ export class OwnedPartition {
    * a reader that lags would have everything written again and again.
    */
   readonly snapshotsUnderWay: Map<string, number> = new Map()
-  /** Sessions whose state does not fit into a record, and how many records are to be without a snapshot before that is tried again. */
-  readonly snapshotsTooLarge: Map<string, number> = new Map()
+  /** Sessions whose state did not fit into a record, what their newest one was then, and how many were without a snapshot. */
+  readonly snapshotsTooLarge: Map<string, { readonly newest: number; readonly uncovered: number }> = new Map()
   /** Sessions whose conversation is being read back. */
   readonly recalling: Set<string> = new Set()
   /** Records whose blobs are missing. */

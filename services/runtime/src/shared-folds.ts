@@ -20,6 +20,8 @@ export interface SharedFold {
   readonly sessions: KeptSessions
   /** One past what is folded. */
   next(): number
+  /** Sessions of which something is not in their state, since a blob of it is missing. */
+  unread(): readonly string[]
   /** Spills what need not be in memory, as far as that is due. */
   spill(): void
 }

@@ -153,23 +153,31 @@ export class Snapshots {
       if (underWay.size >= underWayMax) return true
       const isFar = place.uncovered >= uncoveredMax
       if ((!isFar && now - place.touchedAt < restsMs) || busy(sessionId) || underWay.get(sessionId) === place.newest) continue
-      // What did not fit does not fit a record later either.
-      if (place.uncovered < (owned.snapshotsTooLarge.get(sessionId) ?? 0)) continue
+      if (this.#wouldNotFit(owned, sessionId, place)) continue
       const frozen = owned.sessions.frozen(sessionId)
       if (frozen.status === "running" && !isFar) continue
-      const tooLarge = (): void => void owned.snapshotsTooLarge.set(sessionId, place.uncovered + uncoveredMax)
+      const { newest, uncovered } = place
       if (Buffer.byteLength(frozen.text) > stateBytesMax) {
-        tooLarge()
+        owned.snapshotsTooLarge.set(sessionId, { newest, uncovered })
         continue
       }
-      underWay.set(sessionId, place.newest)
+      owned.snapshotsTooLarge.delete(sessionId)
+      underWay.set(sessionId, newest)
       void this.#append(owned, sessionId, frozen, folded, place).then((outcome) => {
         if (outcome === "appended") return
         underWay.delete(sessionId)
-        if (outcome === "refused") tooLarge()
+        if (outcome === "refused") owned.snapshotsTooLarge.set(sessionId, { newest, uncovered })
       })
     }
     return false
+  }
+
+  /** What did not fit is tried again once something changed; of what runs, once much has: to write a large state out takes long. */
+  #wouldNotFit(owned: OwnedPartition, sessionId: string, { newest, uncovered }: Readonly<Place>): boolean {
+    const tried = owned.snapshotsTooLarge.get(sessionId)
+    if (tried === undefined) return false
+    if (newest === tried.newest) return true
+    return owned.sessions.statusOf(sessionId) === "running" && uncovered < tried.uncovered + this.#options.uncoveredMax
   }
 
   /** Writes what rests however short, for a process that ends. True while something of it is not read back yet. */

@@ -137,6 +137,28 @@ describe("what a loop folds", () => {
     assert.equal(fold?.sessions.get("sesn_resting").phase, "idle")
   })
 
+  it("is told to be lost before it is waited for that the log lets go", async () => {
+    const { broker, log, codec } = await newBroker()
+    inject(broker, codec, twoSessions()[0] as SessionEvent, 0)
+    const reader = new Reader()
+    const follow = log.follow.bind(log)
+    log.follow = async (options) => {
+      const following = await follow(options)
+      const stop = following.stop.bind(following)
+      following.stop = async () => {
+        reader.lines.push("letting go")
+        await stop()
+      }
+      return following
+    }
+    const loop = loopOn(log, codec)
+    loop.folds.tell(reader)
+    await loop.start()
+    await until(() => loop.folds.of(0) !== undefined)
+    await loop.stop()
+    assert.deepEqual(reader.lines.slice(-2), ["lost 0", "letting go"])
+  })
+
   it("is not to be joined before everything is folded that is in a state already", async () => {
     const events = twoSessions()
     const first = await newBroker()

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict"
 import { describe, it } from "node:test"
 import { type SessionEvent, topicNames } from "@reins/events"
-import type { LogRecord } from "@reins/log"
+import type { Log, LogRecord } from "@reins/log"
 import { Codec } from "@reins/log/codec"
 import { MemoryBroker, type MemoryLog } from "@reins/log/memory"
 import { foldVersion, stateDigest } from "@reins/session"
@@ -10,7 +10,7 @@ import { pino } from "pino"
 import { LogTime, systemClock } from "../src/clock.ts"
 import type { Relied } from "../src/offsets.ts"
 import { OwnedPartition } from "../src/owned-partition.ts"
-import { Snapshots } from "../src/snapshots.ts"
+import { Snapshots, type SnapshotsOptions } from "../src/snapshots.ts"
 import { Spill } from "../src/spill.ts"
 import { topicSettings } from "../src/topics.ts"
 
@@ -28,6 +28,11 @@ interface Stage {
   /** Everything that stands in `snapshots` is read back by this process. */
   readBack(owned: OwnedPartition): Promise<void>
   restored(committed: number, relied: Relied | null): Promise<{ readonly owned: OwnedPartition; readonly from: number }>
+}
+
+function snapshotsOn(log: Log, codec: Codec, more: Partial<SnapshotsOptions> = {}): Snapshots {
+  const common = { log, codec, topics, logger: pino({ level: "silent" }), clock: systemClock, time: new LogTime(systemClock) }
+  return new Snapshots({ ...common, restsMs: 0, uncoveredMax: 1000, ...more })
 }
 
 /** Two sessions at rest in one partition, by turns; the first of which has heard so many commands before. */
@@ -53,16 +58,7 @@ async function stage(heard = 0): Promise<Stage> {
       headers: { session: event.sessionId },
     })
   const time = new LogTime(systemClock)
-  const snapshots = new Snapshots({
-    log,
-    codec,
-    topics,
-    logger: pino({ level: "silent" }),
-    clock: systemClock,
-    time,
-    restsMs: 0,
-    uncoveredMax: 1000,
-  })
+  const snapshots = snapshotsOn(log, codec, { time })
   const fresh = (): OwnedPartition => new OwnedPartition(0, new Spill().partition(), (value) => snapshots.stateIn(value))
   const records = async (topic: string): Promise<LogRecord[]> => {
     const found: LogRecord[] = []
@@ -175,16 +171,7 @@ describe("writing snapshots", () => {
     const running = world.owned(6)
     world.snapshots.write(running, later, () => false)
     world.snapshots.write(world.owned(), later, () => true)
-    const patient = new Snapshots({
-      log: world.log,
-      codec: await Codec.open(world.broker.registry),
-      topics,
-      logger: pino({ level: "silent" }),
-      clock: systemClock,
-      time: new LogTime(systemClock),
-      restsMs: 3000,
-      uncoveredMax: 1000,
-    })
+    const patient = snapshotsOn(world.log, await Codec.open(world.broker.registry), { restsMs: 3000 })
     const owned = world.owned()
     patient.write(owned, (owned.places.of("sesn_a")?.touchedAt ?? 0) + 2000, () => false)
     await settle()
@@ -205,42 +192,80 @@ describe("writing snapshots", () => {
     assert.deepEqual(digests(heir), digests(owned))
   })
 
-  it("leaves one alone that the log does not take, until much more of it stands or it is deleted", async () => {
-    const world = await stage()
-    let refused = 0
-    const refusing = world.broker.connect(async (batches, write) => {
-      refused += batches.flatMap(({ entries }) => entries).filter(({ key }) => key === "sesn_a").length
-      const outcomes = write(batches.map((batch) => ({ ...batch, entries: batch.entries.filter(({ key }) => key !== "sesn_a") })))
-      return outcomes.map((outcome, index) =>
-        batches[index]?.entries.some(({ key }) => key === "sesn_a") === true ? { refused: new Error("It is too large.") } : outcome,
-      )
-    })
-    const snapshots = new Snapshots({
-      log: refusing,
-      codec: await Codec.open(world.broker.registry),
-      topics,
-      logger: pino({ level: "silent" }),
-      clock: systemClock,
-      time: new LogTime(systemClock),
-      restsMs: 0,
-      uncoveredMax: 10,
-    })
-    const owned = world.owned()
-    const asks = async (): Promise<number> => {
-      snapshots.write(owned, later, (sessionId) => sessionId === "sesn_b")
-      await settle()
-      await settle()
-      return refused
+  describe("of a state that the log does not take", () => {
+    /** Asks for snapshots of sesn_a, over and over; the log takes none of it until it is told to. */
+    async function refusing(owned: (world: Stage) => OwnedPartition) {
+      const world = await stage()
+      let [asked, refuses] = [0, true]
+      let answered: Promise<void> = Promise.resolve()
+      const log = world.broker.connect(async (batches, write) => {
+        const isAsked = batches.some(({ entries }) => entries.some(({ key }) => key === "sesn_a"))
+        if (!isAsked) return write(batches)
+        asked++
+        if (!refuses) return write(batches)
+        await answered
+        return batches.map(() => ({ refused: new Error("It is too large.") }))
+      })
+      const snapshots = snapshotsOn(log, await Codec.open(world.broker.registry), { uncoveredMax: 10 })
+      const partition = owned(world)
+      return {
+        world,
+        owned: partition,
+        more: (count: number) => {
+          for (let index = 0; index < count; index++) partition.places.read("sesn_a", (partition.places.of("sesn_a")?.newest ?? 0) + 10, 0)
+        },
+        asks: async () => {
+          snapshots.write(partition, later, (sessionId) => sessionId === "sesn_b")
+          await settle()
+          await settle()
+          return asked
+        },
+        takeAll: () => {
+          refuses = false
+        },
+        answerAfter: (promise: Promise<void>) => {
+          answered = promise
+        },
+      }
     }
-    assert.equal(await asks(), 1)
-    assert.equal(await asks(), 1)
-    assert.equal(owned.snapshotsUnderWay.size, 0, "it takes the place of none that could be written")
-    for (let index = 0; index < 9; index++) owned.places.read("sesn_a", 100 + index, 0)
-    assert.equal(await asks(), 1)
-    owned.places.read("sesn_a", 110, 0)
-    assert.equal(await asks(), 2)
-    owned.snapshotsTooLarge.delete("sesn_a")
-    assert.equal(await asks(), 3)
+
+    it("takes no other's place, and writes one at rest again as soon as there is more of it", async () => {
+      const { world, owned, more, asks, takeAll } = await refusing((of) => of.owned())
+      assert.equal(await asks(), 1)
+      assert.equal(await asks(), 1)
+      assert.equal(owned.snapshotsUnderWay.size, 0)
+      more(1)
+      assert.equal(await asks(), 2)
+      more(1)
+      takeAll()
+      assert.equal(await asks(), 3)
+      await world.readBack(owned)
+      // As if it had always fitted.
+      more(1)
+      assert.equal(await asks(), 4)
+      assert.equal(owned.snapshotsTooLarge.size, 0)
+    })
+
+    it("writes one that runs again once much more of it stands", async () => {
+      const { more, asks } = await refusing((of) => of.owned(6))
+      more(10)
+      assert.equal(await asks(), 1)
+      more(9)
+      assert.equal(await asks(), 1)
+      more(1)
+      assert.equal(await asks(), 2)
+    })
+
+    it("writes what has changed before it was refused", async () => {
+      const { more, asks, answerAfter } = await refusing((of) => of.owned())
+      const { promise, resolve } = Promise.withResolvers<void>()
+      answerAfter(promise)
+      assert.equal(await asks(), 1)
+      more(1)
+      resolve()
+      await settle()
+      assert.equal(await asks(), 2)
+    })
   })
 
   it("writes a session that has come far though it runs", async () => {

@@ -18,6 +18,8 @@ export class Part {
   next = 0
   /** All that stood at the start has been read. */
   caughtUp = false
+  /** Sessions to be read again once the loop's fold is the one that is shown. */
+  readonly anew: Set<string> = new Set()
   readonly #spill: Spill
   #own: KeptSessions | null
   #shared: SharedFold | null = null
@@ -37,6 +39,11 @@ export class Part {
   /** Folded here; null where the loop folds it. */
   get own(): KeptSessions | null {
     return this.#own
+  }
+
+  /** Whether what the loop folds is heard. */
+  get hears(): boolean {
+    return this.#shared !== null
   }
 
   /** The offset from which on it is not folded here. */
@@ -66,8 +73,7 @@ export class Part {
     if (this.#shared === null) return false
     if (this.#own !== null && this.#heard.length >= aheadMax) {
       // Reading stands still here, and must not take memory for it: the two meet later.
-      this.#shared = null
-      this.#heard = []
+      this.#forget()
       return false
     }
     this.#heard.push({ next, what })
@@ -80,16 +86,24 @@ export class Part {
     yield* this.#heard.splice(0)
   }
 
-  /** The loop has lost the partition. True where its sessions are kept here: reading goes on at `next`. */
-  leave(): boolean {
+  /**
+   * The loop has lost the partition. Where its sessions are kept here, reading goes on at `next`: told are those of which something is not in
+   * their state. Null where it was folded here all the time.
+   */
+  leave(): readonly string[] | null {
     const shared = this.#shared
-    this.#shared = null
-    this.#heard = []
-    if (this.#own !== null || shared === null) return false
+    this.#forget()
+    if (this.#own !== null || shared === null) return null
     this.#own = shared.sessions
     // Whoever only shows what was said does not have to send it.
     for (const [sessionId] of this.#own.inMemory()) this.#own.forget(sessionId)
-    return true
+    return shared.unread()
+  }
+
+  #forget(): void {
+    this.#shared = null
+    this.#heard = []
+    this.anew.clear()
   }
 
   spillDownTo(bytes: number): void {

@@ -1,5 +1,5 @@
 import { type ModelPreviewed, type SessionEvent, type TopicNames } from "@reins/events"
-import type { Following, Log, LogRecord } from "@reins/log"
+import { type Following, type Log, type LogRecord, LogUnavailableError } from "@reins/log"
 import { type Codec, decodeRecord } from "@reins/log/codec"
 import {
   type Folded,
@@ -62,6 +62,7 @@ interface Times {
 }
 
 const rereadAgainMs = 500
+const followAgainMs = 500
 /** So long the services of the process have to catch up before the read model is begun; and how often it is looked whether they have. */
 const patienceMs = 60_000
 const lookAgainMs = 5
@@ -110,23 +111,46 @@ export class Projection {
 
   /** Resolves when everything is followed, or, beside services, when it is bound to be. Rejects where the log cannot be asked. */
   async start(): Promise<void> {
-    const { folds, failed } = this.#options
+    const { folds } = this.#options
     if (folds === undefined) return this.#follow()
     // Histories are long: what goes on comes first, since it is people who wait for it.
     const until = performance.now() + patienceMs
     const begin = (): void => {
       if (this.#stopped) return
       if (!folds.settled() && performance.now() < until) setTimeout(begin, lookAgainMs)
-      else this.#beginning = this.#follow().catch(failed)
+      else this.#beginning = this.#followSurely()
     }
     setImmediate(begin)
   }
 
+  /** What the services outlive ends no process that they live in. */
+  async #followSurely(): Promise<void> {
+    const { logger, failed } = this.#options
+    while (!this.#stopped) {
+      try {
+        return await this.#follow()
+      } catch (error) {
+        if (!(error instanceof LogUnavailableError) || !error.retryable) return failed(error as Error)
+        logger.warn({ err: error }, "The log cannot be followed into the read model yet; it is tried again.")
+        await new Promise<void>((resolve) => setTimeout(resolve, followAgainMs))
+      }
+    }
+  }
+
   async #follow(): Promise<void> {
+    if (this.#following === undefined) {
+      this.#following = await this.#followSessions()
+      this.#hearLoop()
+    }
+    this.#previewing ??= await this.#followPreviews()
+    this.#started = true
+  }
+
+  async #followSessions(): Promise<Following> {
     const { log, topics, instance, failed } = this.#options
     const standing = new Map((await log.bounds(topics.sessions)).map(({ partition, end }) => [partition, end]))
     for (const [partition, end] of standing) if (end > 0) this.#behind.add(partition)
-    this.#following = await log.follow({
+    return log.follow({
       instance,
       topics: [topics.sessions],
       records: (_topic, partition, records) => this.#read(this.#part(partition), records),
@@ -140,22 +164,18 @@ export class Projection {
       },
       failed,
     })
-    this.#options.folds?.tell({
-      ready: (partition) => this.#join(this.#part(partition)),
-      moved: (partition, next, what) => this.#hear(this.#part(partition), next, what),
-      reread: (partition, sessionId) => this.#foldedAnew(this.#part(partition), sessionId),
-      lost: (partition) => this.#leave(this.#part(partition)),
-    })
-    for (const part of this.#parts.values()) this.#join(part)
+  }
+
+  async #followPreviews(): Promise<Following> {
+    const { log, topics, instance, failed } = this.#options
     const ends = new Map((await log.bounds(topics.deltas)).map(({ partition, end }) => [partition, end]))
-    this.#previewing = await log.follow({
+    return log.follow({
       instance: `${instance}-previews`,
       topics: [topics.deltas],
       from: (_topic, partition) => ends.get(partition) ?? 0,
       records: (_topic, _partition, records) => this.#preview(records),
       failed,
     })
-    this.#started = true
   }
 
   /** Whether everything that stood at the start has been read. */
@@ -276,35 +296,46 @@ export class Projection {
     const fold = part.own
     const last = said.at(-1)
     if (fold === null || last === undefined) return
-    // J1
+    // J1. What was under way when reading was paused may come twice: to the fold a second one is a copy.
     const ours = said.filter(({ record }) => record.offset < part.end)
-    this.#show(part, Math.min(last.record.offset + 1, part.end), (each) => {
-      for (const { event, record } of ours) {
-        const { partition, offset, timestamp } = record
-        this.#options.time.read(timestamp)
-        if (event === null) {
-          if (record.value !== null) this.#leaveUnread(part, record)
-          continue
-        }
-        const { sessionId } = event
-        const before = fold.get(sessionId)
-        const verdict = fold.apply(event, record)
-        if (verdict !== "accepted") continue
-        each({ partition, offset, timestamp, event, before, after: fold.get(sessionId) })
-        // The words stand in the read model.
-        fold.forget(sessionId)
+    this.#show(part, Math.min(last.record.offset + 1, part.end), ours, ({ event, record }) => {
+      const { partition, offset, timestamp } = record
+      this.#options.time.read(timestamp)
+      if (event === null) {
+        if (record.value !== null) this.#leaveUnread(part, record)
+        return null
       }
+      const { sessionId } = event
+      const before = fold.get(sessionId)
+      const verdict = fold.apply(event, record)
+      if (verdict !== "accepted") return null
+      const after = fold.get(sessionId)
+      // The words stand in the read model.
+      fold.forget(sessionId)
+      return { partition, offset, timestamp, event, before, after }
     })
   }
 
   // --- what the loop folds
 
+  #hearLoop(): void {
+    this.#options.folds?.tell({
+      ready: (partition) => this.#join(this.#part(partition)),
+      moved: (partition, next, what) => this.#hear(this.#part(partition), next, what),
+      reread: (partition, sessionId) => this.#foldedAnew(this.#part(partition), sessionId),
+      lost: (partition) => this.#leave(this.#part(partition)),
+    })
+    for (const part of this.#parts.values()) this.#join(part)
+  }
+
   #join(part: Part): void {
-    if (part.own === null || !part.caughtUp || this.#stopped) return
+    if (part.own === null || !part.caughtUp || this.#following === undefined || this.#stopped) return
     part.listen(this.#options.folds?.of(part.number))
     if (!part.meet()) return
-    this.#following?.pause(this.#options.topics.sessions, part.number)
-    for (const [sessionId, { partition }] of this.#unread) if (partition === part.number) void this.#reread(part, sessionId)
+    this.#following.pause(this.#options.topics.sessions, part.number)
+    for (const [sessionId, { partition }] of this.#unread) if (partition === part.number) part.anew.add(sessionId)
+    for (const sessionId of part.anew) void this.#reread(part, sessionId)
+    part.anew.clear()
     this.#showSoon(part)
   }
 
@@ -314,17 +345,21 @@ export class Projection {
     else if (part.own === null) this.#showSoon(part)
   }
 
+  /** What was heard of it before, the loop had made of less. */
   #foldedAnew(part: Part, sessionId: string): void {
-    // Who folds it here looks for its blobs itself.
-    if (part.own === null && !this.#stopped) void this.#reread(part, sessionId)
+    if (this.#stopped) return
+    if (part.own === null) void this.#reread(part, sessionId)
+    else if (part.hears) part.anew.add(sessionId)
   }
 
   #leave(part: Part): boolean {
     if (this.#stopped) return false
     this.#showHeard(part)
-    if (!part.leave()) return false
-    if ([...this.#unread.values()].some(({ partition }) => partition === part.number)) this.#watch()
+    const unread = part.leave()
+    if (unread === null) return false
     this.#following?.resume(this.#options.topics.sessions, part.number, part.next)
+    // What the loop could not read may have been read here, or may be readable by now.
+    for (const sessionId of unread) void this.#reread(part, sessionId)
     return true
   }
 
@@ -342,14 +377,18 @@ export class Projection {
     const heard = [...part.heard()]
     const last = heard.at(-1)
     if (last === undefined || this.#stopped) return
-    this.#show(part, last.next, (each) => {
-      for (const { what } of heard) {
-        if (what === null) continue
+    try {
+      this.#show(part, last.next, heard, ({ what }) => {
+        if (what === null) return null
         this.#options.time.read(what.timestamp)
-        if (!("verdict" in what)) this.#leaveUnread(part, what)
-        else if (what.verdict === "accepted") each(what)
-      }
-    })
+        if ("verdict" in what) return what.verdict === "accepted" ? what : null
+        this.#leaveUnread(part, what)
+        return null
+      })
+    } catch (error) {
+      // It is heard once: a read model that lacks it must not go on.
+      this.#options.failed(error as Error)
+    }
   }
 
   // --- showing
@@ -372,32 +411,32 @@ export class Projection {
   async #lookForUnread(): Promise<void> {
     for (const [sessionId, { partition, unread }] of this.#unread) {
       if (this.#stopped) return
-      const part = this.#part(partition)
-      // Where the loop folds it, it looks for it too, and says so.
-      if (part.own === null) continue
-      if (await isReadable(this.#options, partition, unread).catch(() => false)) await this.#reread(part, sessionId)
+      // Also where the loop folds it: from a snapshot, or its own memory, it may have what cannot be read here.
+      if (await isReadable(this.#options, partition, unread).catch(() => false)) await this.#reread(this.#part(partition), sessionId)
     }
     this.#watching = undefined
     if (this.#unread.size > 0 && !this.#stopped) this.#watch()
   }
 
-  /** Puts what `run` gives to its argument into the read model; with it everything of the partition below `next` is shown. */
-  #show(part: Part, next: number, run: (each: (shown: Shown) => void) => void): void {
+  /** Puts what follows from these into the read model, where something does. With it everything of the partition below `next` is shown. */
+  #show<T>(part: Part, next: number, all: readonly T[], read: (one: T) => Shown | null): void {
     const told: { sessionId: string; event: ApiEvent; place: Place }[] = []
     const touched = new Set<string>()
     const answers: [string, string, Answer][] = []
     const [deleted, resumed]: [string[], string[]] = [[], []]
     this.store.transaction(() => {
-      run((shown) => {
-        if (shown.event.type === "session.deleted") deleted.push(shown.event.sessionId)
-        else if (shown.event.type === "session.resumed") resumed.push(shown.event.sessionId)
+      for (const one of all) {
         try {
+          const shown = read(one)
+          if (shown === null) continue
+          if (shown.event.type === "session.deleted") deleted.push(shown.event.sessionId)
+          else if (shown.event.type === "session.resumed") resumed.push(shown.event.sessionId)
           this.#put(shown, told, touched, answers)
         } catch (error) {
           // What cannot be shown is left out here; what becomes of the session is for its owner to say.
-          this.#options.logger.error({ err: error, partition: part.number, offset: shown.offset }, "A record could not be shown.")
+          this.#options.logger.error({ err: error, partition: part.number, next }, "A record could not be shown.")
         }
-      })
+      }
       for (const sessionId of touched) {
         try {
           this.#putSession(part, sessionId)
@@ -491,8 +530,12 @@ export class Projection {
     })
     for (const [commandId, , answer] of answers) this.#tellAnswer(sessionId, commandId, answer)
     for (const { event, place } of shown) if (!known.has(event.id)) this.#tell(sessionId, event, place)
-    if (unread === null) this.#unread.delete(sessionId)
-    else this.#unread.set(sessionId, { partition: part.number, unread })
+    if (unread === null) {
+      this.#unread.delete(sessionId)
+      return
+    }
+    this.#unread.set(sessionId, { partition: part.number, unread })
+    this.#watch()
   }
 
   #spillSome(): void {

@@ -160,7 +160,10 @@ export function sessionRoutes({ gateway, projection, commands, streams }: Sessio
     const at = (row: SessionRow | undefined, backwards: boolean): string | null =>
       row === undefined ? null : writeCursor("sessions", { at: row.createdAt, id: row.sessionId, back: backwards, order })
     return c.json({
-      data: page.map(({ sessionId }) => shown(c, sessionId)),
+      // One that was deleted in this very moment is left out.
+      data: page
+        .flatMap(({ sessionId }) => projection.session(c.get("tenant"), sessionId) ?? [])
+        .map((session) => sessionResource(session, gateway.now())),
       next_page: (back ? page.length > 0 : more) ? at(page.at(-1), false) : null,
       prev_page: (back ? more : cursor !== null) ? at(page[0], true) : null,
     })
