@@ -14,18 +14,18 @@ import {
   type UnreadRecord,
   unreadRecord,
 } from "@reins/runtime"
-import { type ApiEvent, apiEvents, apiStatus, evolve, isStarted, type Known, type Session, type Started } from "@reins/session"
+import { type ApiEvent, apiEvents, apiStatus, evolve, isStarted, type Session, type Started } from "@reins/session"
 import type { Logger } from "pino"
 import { retriedWithinMs } from "../http/idempotency.ts"
 import { ReadPlace } from "../read-place.ts"
+import { type Activity, Times } from "./activity.ts"
+import { Audience, type Listener } from "./audience.ts"
 import { learn } from "./learn.ts"
 import { ownFold, Part } from "./part.ts"
 import { Previews } from "./previews.ts"
 import { answerOf, iso, Rereader } from "./rereader.ts"
+import { agentOf, environmentOf } from "./session-agent.ts"
 import { type Answer, type Place, Store } from "./store.ts"
-
-/** An event as it becomes known, for the streams. */
-export type Listener = (told: { readonly event: ApiEvent; readonly place: Place | null }) => void
 
 export interface ProjectionOptions {
   readonly log: Log
@@ -45,20 +45,9 @@ export interface ProjectionOptions {
 }
 
 /** A session as the read model knows it. */
-export interface ProjectedSession {
+export interface ProjectedSession extends Activity {
   readonly session: Started
   readonly partition: number
-  /** Milliseconds that it has been running, up to `runningSince` or for good. */
-  readonly activeMs: number
-  readonly runningSince: number | null
-  /** Log time from which it no longer changes; null while it may. */
-  readonly closedAt: number | null
-}
-
-interface Times {
-  activeMs: number
-  runningSince: number | null
-  closedAt: number | null
 }
 
 const rereadAgainMs = 500
@@ -84,9 +73,8 @@ export class Projection {
   readonly #parts = new Map<number, Part>()
   readonly #spill: Spill
   readonly #partitionOf = new Map<string, number>()
-  readonly #times = new Map<string, Times>()
-  readonly #listeners = new Map<string, Set<Listener>>()
-  readonly #answerWaiters = new Map<string, Set<(answer: Answer) => void>>()
+  readonly #times = new Times()
+  readonly #audience = new Audience()
   readonly #place: ReadPlace
   readonly #previews: Previews
   readonly #behind = new Set<number>()
@@ -203,7 +191,7 @@ export class Projection {
     if (!isStarted(session) || session.tenant !== tenant) return null
     // A list may bring many back.
     this.#spillSome()
-    return { session, partition, ...this.#timesOf(sessionId) }
+    return { session, partition, ...this.#times.of(sessionId) }
   }
 
   /** Whether there is, or was, a session of this id, whoever it belongs to. */
@@ -222,28 +210,8 @@ export class Projection {
 
   /** What this command came to in its session. Rejects with the signal's reason where nobody answers in time. */
   answered(sessionId: string, commandId: string, signal: AbortSignal): Promise<Answer> {
-    // Ids of commands are their sender's to choose: in another session the same id is another command.
     const known = this.store.answer(sessionId, commandId)
-    if (known !== null) return Promise.resolve(known)
-    const key = `${sessionId} ${commandId}`
-    return new Promise((resolve, reject) => {
-      const waiters = this.#answerWaiters.get(key) ?? new Set()
-      const heard = (answer: Answer): void => {
-        leave()
-        resolve(answer)
-      }
-      const stop = (): void => {
-        leave()
-        reject(signal.reason as Error)
-      }
-      const leave = (): void => {
-        signal.removeEventListener("abort", stop)
-        waiters.delete(heard)
-        if (waiters.size === 0 && this.#answerWaiters.get(key) === waiters) this.#answerWaiters.delete(key)
-      }
-      signal.addEventListener("abort", stop, { once: true })
-      this.#answerWaiters.set(key, waiters.add(heard))
-    })
+    return known === null ? this.#audience.answered(sessionId, commandId, signal) : Promise.resolve(known)
   }
 
   /** The newest command whose id begins so, of the last two minutes. */
@@ -252,18 +220,11 @@ export class Projection {
   }
 
   listen(sessionId: string, listener: Listener): () => void {
-    const listeners = this.#listeners.get(sessionId) ?? new Set()
-    this.#listeners.set(sessionId, listeners.add(listener))
-    return () => {
-      listeners.delete(listener)
-      if (listeners.size === 0) this.#listeners.delete(sessionId)
-    }
+    return this.#audience.listen(sessionId, listener)
   }
 
   get listening(): number {
-    let all = 0
-    for (const listeners of this.#listeners.values()) all += listeners.size
-    return all
+    return this.#audience.size
   }
 
   // --- reading
@@ -447,8 +408,8 @@ export class Projection {
     })
     for (const sessionId of deleted) this.#unread.delete(sessionId)
     this.#spillSome()
-    for (const [sessionId, commandId, answer] of answers) this.#tellAnswer(sessionId, commandId, answer)
-    for (const { sessionId, event, place } of told) this.#tell(sessionId, event, place)
+    for (const [sessionId, commandId, answer] of answers) this.#audience.answer(sessionId, commandId, answer)
+    for (const { sessionId, event, place } of told) this.#audience.tell(sessionId, { event, place })
     this.#reached(part, next)
     for (const sessionId of resumed) if (this.#unread.has(sessionId)) void this.#reread(part, sessionId)
   }
@@ -478,7 +439,7 @@ export class Projection {
       this.store.putEvent(sessionId, one, place, timestamp)
       told.push({ sessionId, event: one, place })
     }
-    this.#keepTime(sessionId, before, after, timestamp)
+    this.#times.keep(sessionId, before, after, timestamp)
     touched.add(sessionId)
   }
 
@@ -519,7 +480,7 @@ export class Projection {
   #showAgain(part: Part, sessionId: string, { fold, shown, answers, changes, unread }: Rereader): void {
     const known = this.store.eventIds(sessionId)
     this.#times.delete(sessionId)
-    for (const { before, after, timestamp } of changes) this.#keepTime(sessionId, before, after, timestamp)
+    for (const { before, after, timestamp } of changes) this.#times.keep(sessionId, before, after, timestamp)
     this.store.transaction(() => {
       this.store.dropSession(sessionId)
       for (const { event, place, at } of shown) this.store.putEvent(sessionId, event, place, at)
@@ -528,8 +489,8 @@ export class Projection {
       this.#putSession(part, sessionId)
       for (const [commandId, at, answer] of answers) this.store.putAnswer(sessionId, commandId, at, answer)
     })
-    for (const [commandId, , answer] of answers) this.#tellAnswer(sessionId, commandId, answer)
-    for (const { event, place } of shown) if (!known.has(event.id)) this.#tell(sessionId, event, place)
+    for (const [commandId, , answer] of answers) this.#audience.answer(sessionId, commandId, answer)
+    for (const { event, place } of shown) if (!known.has(event.id)) this.#audience.tell(sessionId, { event, place })
     if (unread === null) {
       this.#unread.delete(sessionId)
       return
@@ -540,29 +501,6 @@ export class Projection {
 
   #spillSome(): void {
     for (const part of this.#parts.values()) part.spillDownTo(sessionBytesDefault / this.#parts.size)
-  }
-
-  #tellAnswer(sessionId: string, commandId: string, answer: Answer): void {
-    for (const waiter of this.#answerWaiters.get(`${sessionId} ${commandId}`) ?? []) waiter(answer)
-  }
-
-  #timesOf(sessionId: string): Times {
-    return this.#times.get(sessionId) ?? { activeMs: 0, runningSince: null, closedAt: null }
-  }
-
-  #keepTime(sessionId: string, before: Session, after: Session, timestamp: number): void {
-    const was = isActive(before)
-    const is = isActive(after)
-    const closed = after.phase === "ended" || after.phase === "deleted"
-    if (was === is && !closed) return
-    const times = this.#times.get(sessionId) ?? { activeMs: 0, runningSince: null, closedAt: null }
-    if (!was && is) times.runningSince = timestamp
-    if (was && !is && times.runningSince !== null) {
-      times.activeMs += Math.max(0, timestamp - times.runningSince)
-      times.runningSince = null
-    }
-    if (closed) times.closedAt ??= timestamp
-    this.#times.set(sessionId, times)
   }
 
   #putSession(part: Part, sessionId: string): void {
@@ -585,10 +523,6 @@ export class Projection {
     })
   }
 
-  #tell(sessionId: string, event: ApiEvent, place: Place | null): void {
-    for (const listener of this.#listeners.get(sessionId) ?? []) listener({ event, place })
-  }
-
   // --- previews
 
   #preview(records: readonly LogRecord[]): void | Promise<void> {
@@ -596,7 +530,7 @@ export class Projection {
     for (const [index, record] of records.entries()) {
       const sessionId = record.headers["session"]
       // Nobody looks: nothing is decoded.
-      if (record.value === null || sessionId === undefined || !this.#listeners.has(sessionId)) continue
+      if (record.value === null || sessionId === undefined || !this.#audience.isHeard(sessionId)) continue
       const decoded = codec.decode(record.value)
       if (!decoded.ok && "unknownSchema" in decoded)
         return learn(codec, decoded.unknownSchema, () => this.#stopped).then(() => this.#preview(records.slice(index)))
@@ -607,7 +541,7 @@ export class Projection {
       if (session === undefined || session.phase !== "awaiting-model") continue
       // Of an attempt that is no longer the one: its answer will never come.
       if (session.request.claim !== said.claim || session.request.state.is !== "open") continue
-      for (const event of this.#previews.next(said)) this.#tell(said.sessionId, event, null)
+      for (const event of this.#previews.next(said)) this.#audience.tell(said.sessionId, { event, place: null })
     }
   }
 
@@ -615,38 +549,4 @@ export class Projection {
   static after(session: Session, event: SessionEvent): Session {
     return evolve(session, event, { offset: -1, timestamp: 0 }).session
   }
-}
-
-function isActive(session: Session): boolean {
-  const status = apiStatus(session)
-  return status === "running" || status === "rescheduling"
-}
-
-/** The agent that a session shows: as the API knows it, or for one started elsewhere, as it can be told. */
-export function agentOf(session: Known): { readonly id: string; readonly version: number; readonly [field: string]: unknown } {
-  const given = JSON.parse(session.profile?.agent ?? "{}") as { readonly id?: unknown; readonly version?: unknown }
-  // Whoever writes commands may give anything as a profile.
-  if (typeof given.id === "string" && Number.isSafeInteger(given.version)) return given as { id: string; version: number }
-  const system = session.agent.system === null ? null : (JSON.parse(session.agent.system) as unknown)
-  return {
-    id: "agent_unregistered",
-    type: "agent",
-    version: 1,
-    name: session.agent.name,
-    description: null,
-    system: typeof system === "string" ? system : system === null ? null : JSON.stringify(system),
-    model: { id: session.agent.model },
-    tools: [],
-    mcp_servers: [],
-    skills: [],
-    multiagent: null,
-    execution_identity: { type: "service_account" },
-  }
-}
-
-/** The environment of a session that was started without one. */
-export const noEnvironment = "env_none"
-
-export function environmentOf(session: Known): string {
-  return session.profile?.environmentId ?? noEnvironment
 }

@@ -1,8 +1,9 @@
 import type { BetaManagedAgentsSession } from "@anthropic-ai/sdk/resources/beta/sessions/sessions"
 import { apiStatus, usageOf } from "@reins/session"
 import { notFound } from "../http/errors.ts"
-import { agentOf, environmentOf, type ProjectedSession, type Projection } from "../projection/projection.ts"
+import type { ProjectedSession, Projection } from "../projection/projection.ts"
 import { iso } from "../projection/rereader.ts"
+import { agentOf, environmentOf } from "../projection/session-agent.ts"
 
 /** A session of this tenant. Throws 404 where there is none, whoever else may have it. */
 export function sessionOf(projection: Projection, tenant: string, sessionId: string): ProjectedSession {
