@@ -1,6 +1,8 @@
 import assert from "node:assert/strict"
 import { randomUUID } from "node:crypto"
+import { createServer as createHttpServer, type IncomingMessage, type ServerResponse } from "node:http"
 import { createServer } from "node:net"
+import { buffer } from "node:stream/consumers"
 import { after, before, describe, it } from "node:test"
 import { sharedKafka, skipWithoutKafka } from "@reins/infra/kafka"
 import { LogUnavailableError, SchemaIncompatibleError, type SchemaRegistry } from "@reins/log"
@@ -45,6 +47,40 @@ describe("a Confluent registry", { skip }, () => {
       assert.match(error.message, new RegExp(subject))
       return true
     })
+  })
+
+  it("is asked again by a process that got no answer to what it had done all the same", async () => {
+    const asked: string[] = []
+    const passOn = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
+      const { method = "GET", url: path = "/", headers } = request
+      asked.push(`${method} ${path.split("/").at(-1)}`)
+      const body = method === "GET" ? {} : { body: await buffer(request) }
+      const said = await fetch(new URL(path, url), { method, headers: { "content-type": headers["content-type"] ?? "" }, ...body })
+      const text = await said.text()
+      const done = asked.filter((each) => each === asked.at(-1)).length
+      // The first time, what was asked is done and nobody hears of it.
+      if (method !== "GET" && done === 1) return
+      response.writeHead(said.status, { "content-type": said.headers.get("content-type") ?? "" }).end(text)
+    }
+    const slow = createHttpServer((request, response) => void passOn(request, response))
+    await new Promise<void>((resolve) => slow.listen(0, "127.0.0.1", resolve))
+    try {
+      const { port } = slow.address() as { port: number }
+      const behind = `http://127.0.0.1:${port}${new URL(url).pathname}`
+      const name = freshName()
+      const schema = schemaOf(name, [id])
+      const given = await confluentRegistry({ url: behind, timeoutMs: 1500 }).register(`test.reins.${name}`, schema)
+      assert.equal(given, await registry.register(`test.reins.${name}`, schema))
+      assert.deepEqual(
+        asked.filter((each) => !each.startsWith("GET")),
+        [`PUT test.reins.${name}`, "POST versions", "POST versions"],
+      )
+      const config = await fetch(`${url}/config/test.reins.${name}`)
+      assert.deepEqual(await config.json(), { compatibilityLevel: "FULL_TRANSITIVE" })
+    } finally {
+      slow.closeAllConnections()
+      slow.close()
+    }
   })
 
   it("says null for a schema that the registry does not have", async () => {

@@ -14,6 +14,7 @@ export interface ConfluentOptions {
 }
 
 const timeoutMsDefault = 5000
+const compatibility = COMPATIBILITY.FULL_TRANSITIVE
 const attemptsMax = 4
 /** What one node of the registry or another process has just written may not be seen everywhere yet. */
 const pauseMs = 100
@@ -50,16 +51,29 @@ class ConfluentRegistry implements SchemaRegistry {
   async register(subject: string, schema: string): Promise<number> {
     for (let attempt = 1; ; attempt++) {
       try {
-        const { id } = await this.#client.register(
-          { type: SchemaType.AVRO, schema },
-          { subject, compatibility: COMPATIBILITY.FULL_TRANSITIVE },
-        )
+        await this.#keepTransitive(subject)
+        const { id } = await this.#client.register({ type: SchemaType.AVRO, schema }, { subject, compatibility })
         return id
       } catch (error) {
-        // Another process is registering the same new subject and was faster with its compatibility.
-        if (attempt === attemptsMax || !isConfigRace(error)) throw this.#told(error, subject)
+        // Another process was faster with the same new subject; or nothing was answered, and a schema that was taken all the same gets
+        // the same id when it is registered again. The client itself repeats neither.
+        if (attempt === attemptsMax || !(isConfigRace(error) || isUnanswered(error))) throw this.#told(error, subject)
         await new Promise((resolve) => setTimeout(resolve, pauseMs))
       }
+    }
+  }
+
+  /**
+   * Sets the compatibility of a new subject before its first schema. The client does it after, and a process that dies between the two
+   * leaves a subject that no other one accepts. Where another compatibility stands it is left, and the client refuses it.
+   */
+  async #keepTransitive(subject: string): Promise<void> {
+    const { Subject } = this.#client["api"]
+    try {
+      await Subject.config({ subject })
+    } catch (error) {
+      if (statusOf(error) !== 404) throw error
+      await Subject.updateConfig({ subject, body: { compatibility } })
     }
   }
 
@@ -125,11 +139,15 @@ class ConfluentRegistry implements SchemaRegistry {
   }
 }
 
-/** The client sets the compatibility of a new subject after its first schema; a refusal of that says nothing about the schema. */
+/** A refusal of a compatibility says nothing about the schema. */
 function isConfigRace(error: unknown): boolean {
   return (
     statusOf(error) === 409 && typeof error === "object" && error !== null && "url" in error && /^put .*\/config\//i.test(String(error.url))
   )
+}
+
+function isUnanswered(error: unknown): boolean {
+  return typeof error === "object" && error !== null && "status" in error && statusOf(error) === undefined
 }
 
 /** The status of an answer; undefined where none came. The client gives a request without an answer the status 400. */
