@@ -24,6 +24,15 @@ const { values } = parseArgs({
     shape: { type: "string" },
   },
 })
+const choices = { only: ["embedded", "kafka"], part: ["turns", "api"], shape: ["hosted", "apart"] } as const
+for (const [name, choice] of Object.entries(choices) as [keyof typeof choices, readonly string[]][]) {
+  const said = values[name]
+  if (said === undefined || choice.includes(said)) continue
+  process.stderr.write(
+    `--${name} takes ${choice.join(" or ")}, not "${said}". By name alone: npm run bench -- handover, npm run bench -- bounded.\n`,
+  )
+  process.exit(2)
+}
 const run = promisify(execFile)
 
 type Row = Figures & { readonly shape: string; readonly ratio?: number; readonly p50Ratio?: number }
