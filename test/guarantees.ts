@@ -15,6 +15,10 @@ export const guarantees: readonly Guarantee[] = [
     provedBy: [
       { file: kafkaSession, title: "a worker is killed with calls in flight, and every session ends" },
       { file: "test/e2e/bad-input.test.ts", title: "a command that cannot be done is rejected where its sender finds it by its id" },
+      {
+        file: "services/runtime/test/answering.test.ts",
+        title: "is refused by the successor of a process that died before it could say so",
+      },
     ],
   },
   {

@@ -63,7 +63,11 @@ export const mutants: readonly Mutant[] = [
     name: "commands-committed-early",
     wrong: "The offset of a command is committed before its answer stands (rule 14).",
     patches: [
-      { folder: "services/runtime/src", find: "this.next.get(topic) ?? 0, ...this.answering)", replace: "this.next.get(topic) ?? 0)" },
+      {
+        folder: "services/runtime/src",
+        find: "this.next.get(topic) ?? 0, ...this.answering.offsets())",
+        replace: "this.next.get(topic) ?? 0)",
+      },
     ],
   },
   {
@@ -319,10 +323,8 @@ export const mutants: readonly Mutant[] = [
     patches: [
       {
         folder: "services/runtime/src",
-        find: "else if (!isKnown) this.#leaveUnread(owned, session, record, unread)\n      }\n    }\n    this.#scheduleDecide(owned)\n",
-        replace: `else if (!isKnown) this.#leaveUnread(owned, session, record, unread)
-      }
-    }
+        find: "if (topic === this.#topics.sessions) this.#passAnswers(owned)\n    this.#scheduleDecide(owned)\n",
+        replace: `if (topic === this.#topics.sessions) this.#passAnswers(owned)
     this.#scheduleDecide(owned)
     return new Promise((resolve) => {
       const look = (): void => {
@@ -478,10 +480,15 @@ export const mutants: readonly Mutant[] = [
       },
       {
         folder: "schemas/session/src",
-        find: 'if (command !== null && command.offset <= (this.commandOffsets.get(command.partition) ?? -1)) return "duplicate"',
+        find: 'if (command !== null && command.offset <= newest && event.type !== "command.rejected") return "duplicate"',
         replace: "",
       },
     ],
+  },
+  {
+    name: "lost-answer-forgotten",
+    wrong: "A command is dealt with once its answer stands, also where that was superseded (rule 15).",
+    patches: [{ folder: "services/runtime/src", find: "return isOurs && this.#hearAgain(command.offset)", replace: "return false" }],
   },
   {
     name: "breach-not-parked",

@@ -219,6 +219,10 @@ export class Oracle {
   readonly #sessions = new Map<number, RefSessions>()
   readonly #tools = new Map<string, RefTools>()
   readonly #verdicts = new Map<string, Verdict | "unreadable">()
+  /** Who answered the newest of the commands, by partitions. */
+  readonly #newestAnswerBy = new Map<string, string>()
+  /** Sessions of which a record on the topic of a backend could not be read when it landed. */
+  readonly #unreadCalls = new Set<string>()
   readonly #seen = new Map<string, Set<string>>()
   readonly #eventIds = new Set<string>()
   readonly #keys = new Set<string>()
@@ -232,7 +236,7 @@ export class Oracle {
   readonly #touched = new Set<string>()
   /** When each key first had a tombstone. */
   readonly #erased = new Map<string, number>()
-  readonly #answers = new Map<string, { accepted: number; offset: number }>()
+  readonly #answers = new Map<string, { accepted: number; offset: number; isRefusal: boolean }>()
   readonly #commands = new Map<string, { offset: number; commandId: string }[]>()
   /** Everything that was ever asked under a commandId. */
   /** By command, the hold that waited for it when it was sent. */
@@ -312,7 +316,9 @@ export class Oracle {
     const decoded = record.value === null ? null : decodeRecord(this.#codec, backend === null ? "sessions" : "tools", record)
     if (decoded === null || !decoded.ok) {
       this.#verdicts.set(`${id}/${record.offset}`, "unreadable")
-      if (backend === null) this.#writes(record, record.headers["session"] ?? sessionIn(record.key), "unreadable")
+      const sessionId = record.headers["session"] ?? sessionIn(record.key)
+      if (backend === null) this.#writes(record, sessionId, "unreadable")
+      else this.#unreadCalls.add(sessionId)
       this.tell?.(`${id}/${record.offset} unreadable`)
       return
     }
@@ -469,14 +475,19 @@ export class Oracle {
     const underWay = this.#isUnderWay(fact.sessionId, session, record.timestamp)
     const verdict = partition.apply(fact, record.timestamp)
     if (fact.commandId !== undefined) {
-      const answer = this.#answers.get(fact.commandId) ?? { accepted: 0, offset: record.offset }
+      const answer = this.#answers.get(fact.commandId) ?? { accepted: 0, offset: record.offset, isRefusal: false }
       // What a deleted session was asked is forgotten with it: asked again, it is refused.
       if (verdict === "accepted" && !(phase === "deleted" && answer.accepted > 0)) {
         answer.accepted++
         answer.offset = record.offset
+        answer.isRefusal = fact.type === "command.rejected"
         if (answer.accepted > 1) this.#violated("I1", `the command ${fact.commandId} was accepted ${answer.accepted} times`)
       }
       this.#answers.set(fact.commandId, answer)
+      const lane = `${record.partition}/${fact.command?.partition}`
+      if (verdict === "accepted") this.#newestAnswerBy.set(lane, fact.by)
+      else if (verdict === "duplicate" && answer.accepted === 0 && this.#newestAnswerBy.get(lane) === fact.by)
+        this.#violated("I1", `${fact.by} answers ${fact.commandId} behind a newer command of its own`)
     }
     if (verdict !== "accepted") return verdict
     if (fact.type === "command.rejected" && (fact.code === "call_unknown" || fact.code === "call_not_held")) {
@@ -793,7 +804,10 @@ export class Oracle {
     if (unread === true) return void this.counted.unread++
     const reference = this.#verdicts.get(`${topic}/${partition}/${offset}`)
     // It landed after the blobs of its deleted session had gone; its writer has it in memory, and it changes nothing.
-    if (reference === "unreadable" && this.#closedBy.get(event.sessionId)?.type === "session.deleted") return
+    const isDeleted = this.#closedBy.get(event.sessionId)?.type === "session.deleted"
+    if (isDeleted && reference === "unreadable") return
+    // What follows from such a dispatch does not for the reference, which knows nothing of the call.
+    if (isDeleted && topic !== this.#topics.sessions && this.#unreadCalls.has(event.sessionId)) return
     const closed = topic === this.#topics.sessions && verdict === "accepted" ? this.#closedBy.get(event.sessionId) : undefined
     if (closed !== undefined && offset > closed.offset && !mayFollow(closed.type, event.type))
       this.#violated("B15", `${instance} accepts ${event.type} ${event.eventId} after ${closed.type} of ${event.sessionId}`)
@@ -995,7 +1009,7 @@ export class Oracle {
       }
       if (topic === this.#topics.commands) {
         for (const command of this.#commands.get(`${topic}/${partition}`) ?? []) {
-          if (command.offset >= offset || this.#answers.has(command.commandId) || this.#forwarded(command.commandId, partition)) continue
+          if (command.offset >= offset || this.#isAnswered(command.commandId) || this.#forwarded(command.commandId, partition)) continue
           this.#violated("I27", `${group} committed ${topic}/${partition}/${offset} before ${command.commandId} was answered`)
         }
       } else if (backend !== null && backend !== "plain") {
@@ -1004,6 +1018,11 @@ export class Oracle {
             this.#violated("I27", `${group} committed ${topic}/${partition}/${offset}, past the open call ${id}`)
       }
     }
+  }
+
+  /** What was superseded is no answer: its sender waits. */
+  #isAnswered(commandId: string): boolean {
+    return (this.#answers.get(commandId)?.accepted ?? 0) > 0
   }
 
   /** A copy of it stands on another partition. */
@@ -1027,7 +1046,7 @@ export class Oracle {
     }
     for (const [id, { calls }] of this.#tools)
       for (const [call, { open: is }] of calls) if (is) open.push(`the call ${call} on ${id} is open`)
-    for (const { commandId } of this.#acknowledged) if (!this.#answers.has(commandId)) open.push(`the command ${commandId} is not answered`)
+    for (const { commandId } of this.#acknowledged) if (!this.#isAnswered(commandId)) open.push(`the command ${commandId} is not answered`)
     return open
   }
 
@@ -1091,7 +1110,8 @@ export class Oracle {
         this.#violated("I1", `the acknowledged command ${command.commandId} was never accepted`)
         continue
       }
-      if (command.order === null) continue
+      // What is refused changes nothing, whenever that is said.
+      if (command.order === null || answer.isRefusal) continue
       const before = last.get(command.sender)
       if (before !== undefined && before.offset > answer.offset)
         this.#violated("I1", `${command.commandId} was accepted before a command that was acknowledged earlier`)

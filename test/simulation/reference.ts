@@ -147,7 +147,9 @@ export class RefSessions {
   }
 
   apply(fact: Fact, timestamp: number): Verdict {
-    if (fact.command != null && fact.command.offset <= (this.answered.get(fact.command.partition) ?? -1)) return "duplicate"
+    const newest = this.answered.get(fact.command?.partition ?? -1) ?? -1
+    // What is refused is refused whenever it is said: nothing comes of it.
+    if (fact.command != null && fact.command.offset <= newest && fact.type !== "command.rejected") return "duplicate"
     const session = this.of(fact.sessionId)
     if (fact.commandId !== undefined && session.heard.has(fact.commandId)) return "duplicate"
     const wasDeleted = session.phase === "deleted"
@@ -155,7 +157,7 @@ export class RefSessions {
     // What a deleted session answers is erased with everything else of it, so nothing may follow from it.
     if (verdict === "accepted" && !wasDeleted) {
       if (fact.commandId !== undefined) session.heard.add(fact.commandId)
-      if (fact.command != null) this.answered.set(fact.command.partition, fact.command.offset)
+      if (fact.command != null) this.answered.set(fact.command.partition, Math.max(newest, fact.command.offset))
     }
     return verdict
   }

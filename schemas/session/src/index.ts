@@ -55,6 +55,6 @@ export type {
 export { SessionsFold } from "./sessions-fold.ts"
 export { type Overview, type RawRecord, type State, states, type Waiting } from "./shown.ts"
 export { stateDigest } from "./state-digest.ts"
-export { isStarted, type SessionSummary, type Started, type Status, statusOf, summarize } from "./summary.ts"
+export { isAtRest, isStarted, type SessionSummary, type Started, type Status, statusOf, summarize } from "./summary.ts"
 export { type Claim, evolveToolCall, isOpen, needsClaim, type ToolCall, type ToolResult, type ToolStep } from "./tool-call.ts"
 export { ToolsFold } from "./tools-fold.ts"

@@ -26,14 +26,16 @@ export class SessionsFold {
 
   apply(event: SessionEvent, at: Position): Verdict {
     const command = "command" in event ? event.command : null
-    if (command !== null && command.offset <= (this.commandOffsets.get(command.partition) ?? -1)) return "duplicate"
+    const newest = command === null ? -1 : (this.commandOffsets.get(command.partition) ?? -1)
+    // A refusal changes nothing, and may come behind: where what a command became was superseded, it is how the command is answered after all.
+    if (command !== null && command.offset <= newest && event.type !== "command.rejected") return "duplicate"
     const before = this.get(event.sessionId)
     const { session, verdict } = evolve(before, event, at)
     if (verdict !== "accepted") return verdict
     this.sessions.set(event.sessionId, session)
     // Only an accepted fact answers its command: the answer of a zombie that came too late must not silence the owner's.
     // What is said of a deleted session is erased, so nothing may hang on it (E10): a command that it answers is refused again if it is read again.
-    if (command !== null && before.phase !== "deleted") this.commandOffsets.set(command.partition, command.offset)
+    if (command !== null && before.phase !== "deleted") this.commandOffsets.set(command.partition, Math.max(command.offset, newest))
     return verdict
   }
 }

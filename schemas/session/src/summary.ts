@@ -57,6 +57,14 @@ export function isStarted(session: Session): session is Started {
   return session.phase !== "absent" && session.phase !== "deleted"
 }
 
+/** Whether nothing follows from it until someone says something more: whoever takes its partition over need not look at it. */
+export function isAtRest(session: Session): boolean {
+  if (statusOf(session) === "running") return false
+  if (session.phase !== "idle" && session.phase !== "awaiting-tools") return true
+  // A breach is to be parked, and of what waits on in part it is to be said again.
+  return session.breach === null && !(session.phase === "awaiting-tools" && session.waiting === "still")
+}
+
 export function statusOf(session: Started): StartedStatus
 export function statusOf(session: Session): Status
 export function statusOf(session: Session): Status {

@@ -270,6 +270,14 @@ describe("the answers to commands (design rule 15)", () => {
     assert.equal(story.message("Of another partition.", command(1, 1)).verdict, "accepted")
   })
 
+  it("may come behind newer ones where they refuse, once: what lost is refused after all", () => {
+    const story = new Story().started(agent(), command(0)).message("Newer.", command(2))
+    assert.equal(story.rejected({ ...command(1), commandId: "older" }).verdict, "accepted")
+    assert.deepEqual([...story.sessions.commandOffsets], [[0, 2]])
+    assert.equal(story.rejected({ ...command(1), commandId: "older" }).verdict, "duplicate")
+    assert.equal(story.message("Again.", { ...command(3), commandId: "older" }).verdict, "duplicate")
+  })
+
   it("count only where they were accepted: a zombie's late answer does not silence the owner's", () => {
     const story = new Story().started(agent(), command(0))
     const zombie = story.draft((s) => s.message("Hello.", { ...command(2), commandId: "hello" }))

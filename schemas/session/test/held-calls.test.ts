@@ -2,7 +2,7 @@ import assert from "node:assert/strict"
 import { describe, it } from "node:test"
 import type { SessionEvent, SessionEventOf } from "@reins/events"
 import { agent, fact, Story, text, tool, toolUse } from "@reins/session/testing"
-import { allHeld, awaits, type Call, conversationMessages, holdOf, type Session, summarize } from "../src/index.ts"
+import { allHeld, awaits, type Call, conversationMessages, holdOf, isAtRest, type Session, summarize } from "../src/index.ts"
 import { allow, deny, hold, result } from "./answers.ts"
 
 const pay = tool("pay", { backend: "http", effect: "unsafe", permission: "always_ask" })
@@ -421,8 +421,10 @@ describe("a session that waits for someone", () => {
       const story = waiting()
       change(story)
       assert.deepEqual([story.verdict, isWaiting(story.session), status(story)], ["accepted", false, then])
+      assert.equal(isAtRest(story.session), false)
     }
     const story = waiting()
+    assert.equal(isAtRest(story.session), true)
     story.message("Well?").rejected()
     changesNoCall(story, allow(story, "b"))
     assert.ok(isWaiting(story.session))

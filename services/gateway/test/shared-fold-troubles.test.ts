@@ -5,7 +5,7 @@ import type { SessionEvent } from "@reins/events"
 import { blobsHeader, type Log, type LogRecord, LogUnavailableError, TopicMismatchError } from "@reins/log"
 import { Codec } from "@reins/log/codec"
 import { MemoryBroker, type MemoryLog } from "@reins/log/memory"
-import { topicSettings } from "@reins/runtime"
+import { KeptSessions, topicSettings } from "@reins/runtime"
 import { Story, text } from "@reins/session/testing"
 import type { Projection } from "../src/projection/projection.ts"
 import { anyTime } from "../src/time-range.ts"
@@ -221,5 +221,75 @@ describe("a gateway beside a loop", () => {
     await until(() => failures.length === 1)
     assert.match(String(failures[0]), /The disk is full/)
     await projection.stop()
+  })
+
+  it("reads many sessions again in few readings, one after the other", async () => {
+    const broker = new MemoryBroker()
+    const log = broker.connect()
+    await log.applyTopics(topicSettings("t", 1, []))
+    const codec = await Codec.open(broker.registry)
+    const first = new Story("sesn_0").started()
+    for (let n = 1; n < 50; n++) first.beside(`sesn_${n}`).started()
+    const events = first.records.map(({ event }) => event)
+    for (const event of events)
+      broker.inject(topics.sessions, 0, {
+        key: `${event.sessionId}/1`,
+        value: codec.encode("sessions", event),
+        headers: { session: event.sessionId },
+      })
+    const [open, readings] = [new Set<number>(), { count: 0, mostAtOnce: 0 }]
+    const counting = new Proxy<Log>(log, {
+      get: (target, name: keyof Log) => {
+        if (name !== "replay") return typeof target[name] === "function" ? target[name].bind(target) : target[name]
+        return async function* (...of: Parameters<Log["replay"]>) {
+          const reading = readings.count++
+          open.add(reading)
+          readings.mostAtOnce = Math.max(readings.mostAtOnce, open.size)
+          for await (const records of target.replay(...of)) {
+            await sleep(1)
+            yield records
+          }
+          open.delete(reading)
+        }
+      },
+    })
+    const loop = new Loop(events)
+    // All but the first are without a record in the loop's fold.
+    const of = loop.of.bind(loop)
+    loop.of = () => {
+      const fold = of()
+      return fold === undefined ? undefined : { ...fold, unread: () => events.slice(1).map((event) => event.sessionId) }
+    }
+    const projection = projectionOn(counting, codec, loop)
+    await projection.start()
+    await until(() => projection.ready())
+    loop.own(events.length)
+    loop.ready()
+    const before = readings.count
+    loop.lose()
+    await until(() => readings.count > before && open.size === 0)
+    await sleep(20)
+    assert.deepEqual({ readings: readings.count - before, mostAtOnce: readings.mostAtOnce }, { readings: 3, mostAtOnce: 1 })
+    await projection.stop()
+  })
+
+  it("does not go on with a fold that could not take a record", async () => {
+    const { projection, stand, failures } = await world()
+    stand(0, 2)
+    await projection.start()
+    await until(() => projection.ready())
+    const { apply } = KeptSessions.prototype
+    try {
+      KeptSessions.prototype.apply = function (this: KeptSessions, event, at) {
+        if (event.type === "model.responded") throw new Error("The disk with the spilled sessions is full.")
+        return apply.call(this, event, at)
+      }
+      stand(2, 6)
+      await until(() => failures.length === 1)
+      assert.match(String(failures[0]), /disk .* is full/)
+    } finally {
+      KeptSessions.prototype.apply = apply
+      await projection.stop()
+    }
   })
 })

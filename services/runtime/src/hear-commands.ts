@@ -1,9 +1,12 @@
-import { AppendRejectedError, AppendWithdrawnError, type Certainty, type Log, type LogRecord } from "@reins/log"
+import { AppendRejectedError, AppendWithdrawnError, type Certainty, type Log, type LogRecord, type Placed } from "@reins/log"
 import type { Logger } from "pino"
 import type { Metrics } from "./metrics.ts"
 import type { OwnedPartition } from "./owned-partition.ts"
-import type { AnyService, Draft, Hearing, View } from "./service.ts"
+import type { AnyService, Draft, Hearing, SessionDraft, View } from "./service.ts"
 import type { Origin } from "./speaker.ts"
+
+type Answer = Extract<Hearing, { judged: "answer" }>
+type CommandFact = Extract<SessionDraft, { readonly commandId: string }>
 
 /** What judging commands needs of the loop. */
 export interface CommandDesk {
@@ -13,7 +16,10 @@ export interface CommandDesk {
   /** Whether all is read that stood in `sessions` when this command was read; if not, commands are heard again once it may be. */
   hasReadWhatStood(owned: OwnedPartition, command: LogRecord): boolean
   view(owned: OwnedPartition, sessionId: string, service: AnyService): View
-  append(owned: OwnedPartition, sessionId: string, key: string, draft: Draft, origin: Origin, certainty: Certainty): Promise<void>
+  /** The offset at which it stands. */
+  append(owned: OwnedPartition, sessionId: string, key: string, draft: Draft, origin: Origin, certainty: Certainty): Promise<number>
+  /** An answer stands that was not folded at its acknowledgement: it is yet to be read, or nobody can. */
+  unfolded(owned: OwnedPartition): void
   bury(owned: OwnedPartition, record: LogRecord, service: string, reason: string, message: string): void
 }
 
@@ -39,9 +45,6 @@ function isRefusal(hearing: Hearing): boolean {
 }
 
 function followUp(desk: CommandDesk, owned: OwnedPartition, record: LogRecord, hearing: Hearing, service: AnyService): void {
-  // Newer commands may be answered before an older one is sent on or buried, so only an answer can be behind the newest.
-  const isBehind = record.offset <= (owned.sessions.commandOffsets.get(owned.number) ?? -1)
-  if (isBehind && hearing.judged === "answer") return
   switch (hearing.judged) {
     case "known":
       break
@@ -53,7 +56,8 @@ function followUp(desk: CommandDesk, owned: OwnedPartition, record: LogRecord, h
       awaitAnswer(
         desk,
         owned,
-        record.offset,
+        record,
+        null,
         desk.log.append({
           topic: record.topic,
           partition: hearing.partition,
@@ -66,12 +70,31 @@ function followUp(desk: CommandDesk, owned: OwnedPartition, record: LogRecord, h
       )
       break
     case "answer":
-      awaitAnswer(desk, owned, record.offset, answer(desk, owned, record, hearing, service))
+      awaitAnswer(desk, owned, record, hearing.sessionId, answer(desk, owned, record, inTime(owned, record, hearing), service))
       owned.dirty.add(hearing.sessionId)
       break
     default:
       hearing satisfies never
   }
+}
+
+/**
+ * The fact that a command becomes may not come behind that of a newer one (rule 15), and not a second time where it lost: the command can only
+ * be refused.
+ */
+function inTime(owned: OwnedPartition, record: LogRecord, hearing: Answer): Answer {
+  const isBehind = record.offset <= (owned.sessions.commandOffsets.get(owned.number) ?? -1)
+  const { event } = hearing
+  if (!(isBehind || owned.answering.hasLost(record.offset)) || event.type === "command.rejected" || !("commandId" in event)) return hearing
+  const message =
+    "What this command became was overtaken by what another process had said of its session, and nothing came of it. Send it again under another commandId."
+  return { ...hearing, event: rejected(record, event, "command_overtaken", message) }
+}
+
+function rejected(record: LogRecord, event: CommandFact, code: string, message: string): SessionDraft {
+  const { commandId, command } = event
+  const commandType = record.headers["type"] ?? event.type
+  return { type: "command.rejected", commandId, command, commandType, code, message: message.slice(0, 4000) }
 }
 
 /** A judgement that throws concerns one command: nobody could read it, and its partition goes on (P8). */
@@ -95,39 +118,42 @@ async function answer(
   desk: CommandDesk,
   owned: OwnedPartition,
   record: LogRecord,
-  { sessionId, event, tenant, traceparent }: Extract<Hearing, { judged: "answer" }>,
+  { sessionId, event, tenant, traceparent }: Answer,
   service: AnyService,
-): Promise<void> {
+): Promise<number> {
   const origin = { tenant, traceparent, by: service.name }
   const key = `command/${record.offset}`
   try {
-    await desk.append(owned, sessionId, key, { on: "sessions", event }, origin, "until-withdrawn")
+    return await desk.append(owned, sessionId, key, { on: "sessions", event }, origin, "until-withdrawn")
   } catch (error) {
     if (!(error instanceof AppendRejectedError) || !("commandId" in event) || event.type === "command.rejected") throw error
-    const rejected: Draft = {
-      on: "sessions",
-      event: {
-        type: "command.rejected",
-        commandId: event.commandId,
-        command: event.command,
-        commandType: record.headers["type"] ?? event.type,
-        code: "refused_by_log",
-        message: `The log does not take what this command becomes (${event.type}): ${error.message}`.slice(0, 4000),
-      },
-    }
-    await desk.append(owned, sessionId, `${key}/rejected`, rejected, origin, "until-withdrawn")
+    const message = `The log does not take what this command becomes (${event.type}): ${error.message}`
+    const instead: Draft = { on: "sessions", event: rejected(record, event, "refused_by_log", message) }
+    return await desk.append(owned, sessionId, `${key}/rejected`, instead, origin, "until-withdrawn")
   }
 }
 
-/** Until its answer stands, a command is not dealt with: the committed offset stays below it. */
-function awaitAnswer({ logger }: CommandDesk, owned: OwnedPartition, offset: number, placed: Promise<unknown>): void {
-  owned.answering.add(offset)
+/** Until its answer is accepted, or it stands elsewhere, a command is not dealt with: the committed offset stays below it. */
+function awaitAnswer(
+  desk: CommandDesk,
+  owned: OwnedPartition,
+  record: LogRecord,
+  sessionId: string | null,
+  placed: Promise<number | Placed>,
+): void {
+  const open = owned.answering.add(record, sessionId)
   placed.then(
-    () => owned.answering.delete(offset),
+    (at) => {
+      // What was folded at its acknowledgement, or read before it, is settled.
+      if (!owned.answering.isOpen(open)) return
+      if (typeof at !== "number") return owned.answering.settle(record.offset)
+      open.at = at
+      desk.unfolded(owned)
+    },
     (error: unknown) => {
       if (error instanceof AppendWithdrawnError) return
-      owned.answering.delete(offset)
-      logger.error({ err: error, offset }, "The answer to a command was refused by the log.")
+      if (owned.answering.isOpen(open)) owned.answering.settle(record.offset)
+      desk.logger.error({ err: error, offset: record.offset }, "The answer to a command was refused by the log.")
     },
   )
 }

@@ -4,6 +4,7 @@ import {
   type Frozen,
   forgotten,
   freeze,
+  isAtRest,
   isStarted,
   type Position,
   type Session,
@@ -29,7 +30,7 @@ export const sessionBytesDefault: number = 32 * 1024 * 1024
  * with its conversation forgotten, to be recalled from the log by whoever has to send it.
  *
  * K1 What is spilled is the folded state as it stands; a record of a spilled session is folded on it, and on nothing older.
- * K2 What runs is never spilled.
+ * K2 What is not at rest is never spilled, and said to run where it is kept elsewhere.
  */
 export class KeptSessions {
   readonly #fold: SessionsFold
@@ -124,7 +125,8 @@ export class KeptSessions {
     if (spilled !== undefined) return { status: spilled.status, text: this.#textOf(spilled) }
     // Of some sessions the log has only what nobody can read.
     if (session === undefined) return { status: "absent", text: freeze({ session: absent, records: [] }) }
-    return { status: statusOf(session), text: freeze(this.#frozen(sessionId, session)) }
+    // Of what is not at rest, whoever takes it over decides on.
+    return { status: isAtRest(session) ? statusOf(session) : "running", text: freeze(this.#frozen(sessionId, session)) }
   }
 
   /** A state from a snapshot, by its value. */
@@ -171,10 +173,9 @@ export class KeptSessions {
     if (this.bytes <= bytes) return
     for (const [sessionId, session] of this.#fold.sessions) {
       if (this.bytes <= bytes) return
-      const status = statusOf(session)
-      if (status === "running" || busy(sessionId)) continue
+      if (!isAtRest(session) || busy(sessionId)) continue
       if (this.#unchanged.get(sessionId) !== session)
-        this.#spill.put(sessionId, { status, state: freeze(this.#frozen(sessionId, session)) })
+        this.#spill.put(sessionId, { status: statusOf(session), state: freeze(this.#frozen(sessionId, session)) })
       this.#fold.sessions.delete(sessionId)
       this.#keepRecords(sessionId, undefined)
       this.#unchanged.delete(sessionId)

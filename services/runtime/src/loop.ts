@@ -175,6 +175,7 @@ export class Loop {
       hasReadWhatStood: (owned, command) => whatStood.isRead(owned, command),
       view: (owned, sessionId, service) => this.#view(owned, sessionId, service),
       append: (owned, sessionId, key, draft, origin, certainty) => this.#append(owned, sessionId, key, draft, origin, certainty),
+      unfolded: (owned) => this.#passAnswers(owned),
       bury: (owned, record, service, reason, message) => this.#bury(owned, record, service, reason, message),
     }
     this.#spill = options.spill ?? new Spill()
@@ -335,7 +336,7 @@ export class Loop {
     return {
       sessions: owned.sessions,
       next: () => owned.next.get(this.#topics.sessions) ?? 0,
-      unread: () => owned.unread.sessions(),
+      unread: () => owned.unread.sessions().filter((id) => owned.unread.of(id).some(({ call }) => call === undefined)),
       spill: () => this.#spillSome(owned),
     }
   }
@@ -400,7 +401,8 @@ export class Loop {
     }
     await this.#declarationsFollowing?.stop()
     await this.#following?.stop()
-    if (this.#options.spill === undefined) this.#spill.close()
+    // What is left to a reader may be spilled there.
+    if (this.#options.spill === undefined && this.#foldReader === undefined) this.#spill.close()
   }
 
   // --- reading
@@ -514,6 +516,7 @@ export class Loop {
         else if (!isKnown) this.#leaveUnread(owned, session, record, unread)
       }
     }
+    if (topic === this.#topics.sessions) this.#passAnswers(owned)
     this.#scheduleDecide(owned)
   }
 
@@ -558,6 +561,7 @@ export class Loop {
       backend === null
         ? this.#foldSession(owned, topic, event as SessionEvent, at)
         : this.#foldToolCall(owned, topic, backend, event as ToolEvent, at)
+    if ("commandId" in event && owned.readAnswer(event, verdict)) this.#scheduleDecide(owned)
     owned.readBack(event.sessionId)
     if (backend !== null && this.#options.log.remove !== undefined) owned.places.readBeside(event.sessionId)
     // Before that, what runs is decided on once the partition is ready, and what rests need not be touched.
@@ -602,6 +606,10 @@ export class Loop {
   #moveTo(owned: OwnedPartition, topic: string, next: number, what: Folded | LogRecord | null): void {
     owned.next.set(topic, next)
     if (topic === this.#topics.sessions) this.#foldReader?.moved(owned.number, next, what)
+  }
+
+  #passAnswers(owned: OwnedPartition): void {
+    if (owned.passAnswers(this.#topics.sessions) && this.#isOurs(owned)) this.#scheduleDecide(owned)
   }
 
   /** What a record stops: the model call of an interrupted session, the run of a cancelled attempt. */
@@ -927,8 +935,15 @@ export class Loop {
     return { tenant: "default", traceparent: null }
   }
 
-  /** Appends a draft and folds it at the acknowledgement where it stands exactly next (design rule 18). */
-  async #append(owned: OwnedPartition, sessionId: string, key: string, draft: Draft, origin: Origin, certainty: Certainty): Promise<void> {
+  /** Appends a draft, resolves with its offset, and folds it at the acknowledgement where it stands exactly next (design rule 18). */
+  async #append(
+    owned: OwnedPartition,
+    sessionId: string,
+    key: string,
+    draft: Draft,
+    origin: Origin,
+    certainty: Certainty,
+  ): Promise<number> {
     const topic = this.#speaker.topicOf(draft)
     const event = this.#speaker.stamp(sessionId, draft, origin)
     const pending: Pending = { key, topic, event, offset: undefined }
@@ -937,7 +952,7 @@ export class Loop {
       const placed = await this.#speaker.send(owned.number, draft, event, certainty)
       pending.offset = placed.offset
       this.#time.read(placed.timestamp)
-      if (!this.#isOurs(owned)) return
+      if (!this.#isOurs(owned)) return placed.offset
       if (owned.next.get(topic) === placed.offset) {
         this.#fold(owned, topic, draft.on === "sessions" ? null : draft.backend, event, placed.offset, placed.timestamp)
         this.#scheduleDecide(owned)
@@ -946,6 +961,7 @@ export class Loop {
         // It may have been read before it was acknowledged, and lost: while it was pending nobody decided anew.
         this.#wake(owned.number, sessionId)
       }
+      return placed.offset
     } catch (error) {
       owned.dropPending(sessionId, pending)
       throw error
@@ -1035,8 +1051,8 @@ export class Loop {
   ): Promise<void> {
     const owned = this.#owned.get(partition)
     const by = { ...origin, by: service.name }
-    if (owned !== undefined) return this.#append(owned, sessionId, `result/${this.#speaker.id()}`, draft, by, certainty)
-    await this.#speaker.send(partition, draft, this.#speaker.stamp(sessionId, draft, by), certainty)
+    if (owned !== undefined) await this.#append(owned, sessionId, `result/${this.#speaker.id()}`, draft, by, certainty)
+    else await this.#speaker.send(partition, draft, this.#speaker.stamp(sessionId, draft, by), certainty)
   }
 
   /** Design rule 7: claims that this process made and has not begun are given up by a record, and never begun. */

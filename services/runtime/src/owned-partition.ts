@@ -3,6 +3,7 @@ import type { LogRecord } from "@reins/log"
 import {
   evolve,
   evolveToolCall,
+  heard,
   isOpen,
   isStarted,
   type Position,
@@ -11,6 +12,7 @@ import {
   ToolsFold,
   type Verdict,
 } from "@reins/session"
+import { Answering } from "./answering.ts"
 import { KeptSessions } from "./kept-sessions.ts"
 import { Places } from "./places.ts"
 import type { PartitionSpill } from "./spill.ts"
@@ -80,8 +82,8 @@ export class OwnedPartition {
   /** How far `sessions` stood after these commands were read; undefined until somebody had to know. */
   stood: { readonly commandsNext: number; readonly sessionsEnd: number; readonly patientUntil: number } | undefined
   askingWhatStood = false
-  /** Offsets of commands whose answer does not stand yet. */
-  readonly answering: Set<number> = new Set()
+  /** Commands whose answer is not accepted yet. */
+  readonly answering: Answering = new Answering()
   /** Below this offset, unreadable records of a topic are in the dead letters already. */
   readonly buriedTo: Map<string, number> = new Map()
   /** By topic, offsets of unreadable records that do not stand in the dead letters yet: whoever comes next has to bury them. */
@@ -101,9 +103,9 @@ export class OwnedPartition {
     return Math.min(next, ...(this.burying.get(topic) ?? []))
   }
 
-  /** The offset below which every command is dealt with: its answer stands, or it needs none. */
+  /** The offset below which every command is dealt with: its answer is accepted, or it needs none. */
   commandsDealtWith(topic: string): number {
-    return Math.min(this.commands[0]?.offset ?? this.next.get(topic) ?? 0, ...this.answering)
+    return Math.min(this.commands[0]?.offset ?? this.next.get(topic) ?? 0, ...this.answering.offsets())
   }
 
   /** Whether the session of a call still waits for what becomes of it. */
@@ -135,6 +137,42 @@ export class OwnedPartition {
   foldSession(event: SessionEvent, at: Position): Verdict {
     this.places.read(event.sessionId, at.offset, at.timestamp, event.type === "session.deleted")
     return this.sessions.apply(event, at)
+  }
+
+  /**
+   * What was folded of the answer to a command settles it; one of ours that lost makes it be heard again, before what is newer. True in that
+   * case.
+   */
+  readAnswer(event: Extract<SessionEvent, { commandId: string }>, verdict: Verdict): boolean {
+    const { sessionId, commandId, command } = event
+    if (command.partition !== this.number) return false
+    if (verdict === "accepted" || heard(this.sessions.get(sessionId).commands, commandId)) {
+      this.answering.settle(command.offset)
+      return false
+    }
+    const isOurs = this.pendingOf(sessionId).some((pending) => pending.event.eventId === event.eventId)
+    return isOurs && this.#hearAgain(command.offset)
+  }
+
+  /**
+   * Of answers that nobody could read, those in deleted sessions lost. Another session waits for its blob, with the answer still to be read.
+   * True if a command is to be heard again.
+   */
+  passAnswers(sessionsTopic: string): boolean {
+    let again = false
+    for (const { command, sessionId } of this.answering.passed(this.next.get(sessionsTopic) ?? 0)) {
+      if (sessionId !== null && this.sessions.statusOf(sessionId) === "deleted") again = this.#hearAgain(command.offset) || again
+      else this.answering.settle(command.offset)
+    }
+    return again
+  }
+
+  #hearAgain(offset: number): boolean {
+    const command = this.answering.lose(offset)
+    if (command === undefined) return false
+    const newer = this.commands.findIndex((one) => one.offset > offset)
+    this.commands.splice(newer === -1 ? this.commands.length : newer, 0, command)
+    return true
   }
 
   pendingOf(sessionId: string): readonly Pending[] {

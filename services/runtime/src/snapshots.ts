@@ -190,6 +190,7 @@ export class Snapshots {
     const place = owned.places.of(sessionId)
     if (place === undefined || place.snapshotAt < 0 || place.covered >= place.newest) return
     await this.#write(owned, sessionId, owned.sessions.frozen(sessionId), (owned.next.get(this.#options.topics.sessions) ?? 0) - 1, place)
+    owned.snapshotsTooLarge.delete(sessionId)
   }
 
   async #append(

@@ -83,6 +83,24 @@ describe("sessions that do not all fit into memory", () => {
   })
 })
 
+// Found by the simulation: who took over from the snapshot of a session that waited on in part never said what it waited for.
+it("a session that idles and of which something is due stays in memory, and runs for whoever takes it over", () => {
+  const story = new Story("sesn_0").started({ ...agent([tool("add")]), params: "[]" }, { input: null })
+  const kept = new KeptSessions(new Spill().partition(), none)
+  const fold = (): void => {
+    for (const { event, at } of story.records) kept.apply(event, at)
+  }
+  fold()
+  assert.ok(story.session.phase === "idle" && story.session.breach !== null, "it is about to be parked")
+  kept.spillDownTo(0, never)
+  assert.deepEqual([[...kept.inMemory()].length, kept.statusOf("sesn_0"), kept.frozen("sesn_0").status], [1, "idle", "running"])
+  story.parked()
+  fold()
+  assert.equal(kept.frozen("sesn_0").status, "parked")
+  kept.spillDownTo(0, never)
+  assert.equal([...kept.inMemory()].length, 0)
+})
+
 describe("the agents of sessions in memory", () => {
   const large = agent([tool("add", { description: "Adds. ".repeat(20_000) })])
 

@@ -71,8 +71,13 @@ class Desk implements CommandDesk {
     return this.#whatStood.isRead(owned, command)
   }
 
-  async append(_owned: OwnedPartition, sessionId: string, _key: string, { event }: Draft): Promise<void> {
+  async append(_owned: OwnedPartition, sessionId: string, _key: string, { event }: Draft): Promise<number> {
     this.said.push(`${sessionId} ${event.type}`)
+    return this.said.length - 1
+  }
+
+  unfolded(): void {
+    // Nobody reads here what was said.
   }
 
   bury(): void {

@@ -20,6 +20,9 @@ export class Part {
   caughtUp = false
   /** Sessions to be read again once the loop's fold is the one that is shown. */
   readonly anew: Set<string> = new Set()
+  /** Sessions to be read again as soon as no reading is under way. */
+  readonly toReread: Set<string> = new Set()
+  readonly rereading: Set<string> = new Set()
   readonly #spill: Spill
   #own: KeptSessions | null
   #shared: SharedFold | null = null

@@ -4,6 +4,7 @@ import { type Codec, decodeRecord } from "@reins/log/codec"
 import {
   type Folded,
   isReadable,
+  type KeptSessions,
   type LogTime,
   type Rereading,
   rereadPartition,
@@ -23,7 +24,7 @@ import { Audience, type Listener } from "./audience.ts"
 import { learn } from "./learn.ts"
 import { ownFold, Part } from "./part.ts"
 import { Previews } from "./previews.ts"
-import { answerOf, iso, Rereader } from "./rereader.ts"
+import { answerOf, iso, type Reread, Rereader } from "./rereader.ts"
 import { agentOf, environmentOf } from "./session-agent.ts"
 import { type Answer, type Place, Store } from "./store.ts"
 
@@ -51,6 +52,8 @@ export interface ProjectedSession extends Activity {
 }
 
 const rereadAgainMs = 500
+/** Sessions that are read again in one go: what is shown of them is in memory meanwhile. */
+const rereadTogetherMax = 20
 const followAgainMs = 500
 /** So long the services of the process have to catch up before the read model is begun; and how often it is looked whether they have. */
 const patienceMs = 60_000
@@ -82,7 +85,6 @@ export class Projection {
   readonly #toShow = new Set<Part>()
   /** Sessions with records whose blobs are missing, each with one of these. */
   readonly #unread = new Map<string, { readonly partition: number; readonly unread: UnreadRecord }>()
-  readonly #rereading = new Set<string>()
   #watching: NodeJS.Timeout | undefined
   #following: Following | undefined
   #previewing: Following | undefined
@@ -295,7 +297,7 @@ export class Projection {
     if (!part.meet()) return
     this.#following.pause(this.#options.topics.sessions, part.number)
     for (const [sessionId, { partition }] of this.#unread) if (partition === part.number) part.anew.add(sessionId)
-    for (const sessionId of part.anew) void this.#reread(part, sessionId)
+    this.#reread(part, part.anew)
     part.anew.clear()
     this.#showSoon(part)
   }
@@ -309,7 +311,7 @@ export class Projection {
   /** What was heard of it before, the loop had made of less. */
   #foldedAnew(part: Part, sessionId: string): void {
     if (this.#stopped) return
-    if (part.own === null) void this.#reread(part, sessionId)
+    if (part.own === null) this.#reread(part, [sessionId])
     else if (part.hears) part.anew.add(sessionId)
   }
 
@@ -320,7 +322,7 @@ export class Projection {
     if (unread === null) return false
     this.#following?.resume(this.#options.topics.sessions, part.number, part.next)
     // What the loop could not read may have been read here, or may be readable by now.
-    for (const sessionId of unread) void this.#reread(part, sessionId)
+    this.#reread(part, unread)
     return true
   }
 
@@ -373,7 +375,7 @@ export class Projection {
     for (const [sessionId, { partition, unread }] of this.#unread) {
       if (this.#stopped) return
       // Also where the loop folds it: from a snapshot, or its own memory, it may have what cannot be read here.
-      if (await isReadable(this.#options, partition, unread).catch(() => false)) await this.#reread(this.#part(partition), sessionId)
+      if (await isReadable(this.#options, partition, unread).catch(() => false)) this.#reread(this.#part(partition), [sessionId])
     }
     this.#watching = undefined
     if (this.#unread.size > 0 && !this.#stopped) this.#watch()
@@ -387,9 +389,10 @@ export class Projection {
     const [deleted, resumed]: [string[], string[]] = [[], []]
     this.store.transaction(() => {
       for (const one of all) {
+        // Where this throws, the fold lacks the record, and nothing may be made of what follows on it.
+        const shown = read(one)
+        if (shown === null) continue
         try {
-          const shown = read(one)
-          if (shown === null) continue
           if (shown.event.type === "session.deleted") deleted.push(shown.event.sessionId)
           else if (shown.event.type === "session.resumed") resumed.push(shown.event.sessionId)
           this.#put(shown, told, touched, answers)
@@ -411,7 +414,10 @@ export class Projection {
     for (const [sessionId, commandId, answer] of answers) this.#audience.answer(sessionId, commandId, answer)
     for (const { sessionId, event, place } of told) this.#audience.tell(sessionId, { event, place })
     this.#reached(part, next)
-    for (const sessionId of resumed) if (this.#unread.has(sessionId)) void this.#reread(part, sessionId)
+    this.#reread(
+      part,
+      resumed.filter((sessionId) => this.#unread.has(sessionId)),
+    )
   }
 
   #reached(part: Part, next: number): void {
@@ -443,10 +449,26 @@ export class Projection {
     touched.add(sessionId)
   }
 
-  /** Shows a session as it is told from the beginning of its partition, now that its blobs may be back. */
-  async #reread(part: Part, sessionId: string): Promise<void> {
-    if (this.#rereading.has(sessionId)) return
-    this.#rereading.add(sessionId)
+  /** Has these shown as they are told from the beginning of their partition, now that their blobs may be back. */
+  #reread(part: Part, sessionIds: Iterable<string>): void {
+    for (const sessionId of sessionIds) if (!part.rereading.has(sessionId)) part.toReread.add(sessionId)
+    if (part.rereading.size === 0 && part.toReread.size > 0) void this.#rereadAll(part)
+  }
+
+  /** One reading at a time, each for as many as may be in memory. */
+  async #rereadAll(part: Part): Promise<void> {
+    while (part.toReread.size > 0 && !this.#stopped) {
+      for (const sessionId of part.toReread) {
+        if (part.rereading.size >= rereadTogetherMax) break
+        part.rereading.add(sessionId)
+        part.toReread.delete(sessionId)
+      }
+      await this.#rereadSome(part)
+      part.rereading.clear()
+    }
+  }
+
+  async #rereadSome(part: Part): Promise<void> {
     const { topics, logger } = this.#options
     const rereading: Rereading = {
       topic: topics.sessions,
@@ -458,26 +480,27 @@ export class Projection {
       current: () => !this.#stopped,
     }
     for (let isRead = false; !isRead && !this.#stopped; ) {
-      const again = new Rereader(sessionId, ownFold(this.#spill))
+      const again = new Rereader(part.rereading, ownFold(this.#spill))
       try {
         await rereadPartition(
           this.#options,
           rereading,
           (record, event) => again.read(record, event),
-          () => this.#showAgain(part, sessionId, again),
+          () => {
+            for (const [sessionId, reread] of again.sessions) this.#showAgain(part, sessionId, again.fold, reread)
+          },
         )
         isRead = true
       } catch (error) {
-        logger.warn({ err: error, sessionId }, "A session could not be read again; it is tried again.")
+        logger.warn({ err: error, partition: part.number }, "Sessions could not be read again; it is tried again.")
         await new Promise<void>((resolve) => setTimeout(resolve, rereadAgainMs))
       } finally {
         if (!this.#stopped) again.fold.drop()
       }
     }
-    this.#rereading.delete(sessionId)
   }
 
-  #showAgain(part: Part, sessionId: string, { fold, shown, answers, changes, unread }: Rereader): void {
+  #showAgain(part: Part, sessionId: string, fold: KeptSessions, { shown, answers, changes, unread }: Reread): void {
     const known = this.store.eventIds(sessionId)
     this.#times.delete(sessionId)
     for (const { before, after, timestamp } of changes) this.#times.keep(sessionId, before, after, timestamp)

@@ -7,24 +7,29 @@ import type { Answer, Place } from "./store.ts"
 /** Records between two looks at how much memory the other sessions take meanwhile. */
 const spillEvery = 1000
 
-/** What one session is shown as, from the beginning of its partition. Others are folded with it: whether a command was answered is known per partition. */
+/** What a session is shown as, from the beginning of its partition. */
+export interface Reread {
+  readonly shown: { readonly event: ApiEvent; readonly place: Place; readonly at: number }[]
+  readonly answers: [commandId: string, at: number, answer: Answer][]
+  readonly changes: { readonly before: Session; readonly after: Session; readonly timestamp: number }[]
+  /** What is still missing of it. */
+  unread: UnreadRecord | null
+}
+
+/** Reads sessions of a partition from its beginning. The others are folded with them: whether a command was answered is known per partition. */
 export class Rereader {
   readonly fold: KeptSessions
-  readonly shown: { readonly event: ApiEvent; readonly place: Place; readonly at: number }[] = []
-  readonly answers: [commandId: string, at: number, answer: Answer][] = []
-  readonly changes: { readonly before: Session; readonly after: Session; readonly timestamp: number }[] = []
-  /** What is still missing of it. */
-  unread: UnreadRecord | null = null
-  readonly #sessionId: string
+  readonly sessions: ReadonlyMap<string, Reread>
 
-  constructor(sessionId: string, fold: KeptSessions) {
-    this.#sessionId = sessionId
+  constructor(sessionIds: Iterable<string>, fold: KeptSessions) {
+    this.sessions = new Map([...sessionIds].map((sessionId) => [sessionId, { shown: [], answers: [], changes: [], unread: null }]))
     this.fold = fold
   }
 
   read(record: LogRecord, event: SessionEvent | null): void {
     if (event === null) {
-      if (sessionOfRecord(record) === this.#sessionId) this.unread ??= unreadRecord(record)
+      const session = this.sessions.get(sessionOfRecord(record))
+      if (session !== undefined) session.unread ??= unreadRecord(record)
       return
     }
     const { partition, offset, timestamp } = record
@@ -34,13 +39,14 @@ export class Rereader {
     if (verdict !== "accepted") return
     const after = this.fold.get(sessionId)
     this.fold.forget(sessionId)
-    if (offset % spillEvery === 0) this.fold.spillDownTo(sessionBytesDefault, (other) => other === this.#sessionId)
-    if (sessionId !== this.#sessionId) return
-    if ("commandId" in event) this.answers.push([event.commandId, timestamp, answerOf(event)])
+    if (offset % spillEvery === 0) this.fold.spillDownTo(sessionBytesDefault, (other) => this.sessions.has(other))
+    const session = this.sessions.get(sessionId)
+    if (session === undefined) return
+    if ("commandId" in event) session.answers.push([event.commandId, timestamp, answerOf(event)])
     if (!isStarted(after) && after.phase !== "deleted") return
     for (const [index, one] of apiEvents(before, event, { session: after, verdict }, timestamp, iso).entries())
-      this.shown.push({ event: one, place: { partition, offset, index }, at: timestamp })
-    this.changes.push({ before, after, timestamp })
+      session.shown.push({ event: one, place: { partition, offset, index }, at: timestamp })
+    session.changes.push({ before, after, timestamp })
   }
 }
 

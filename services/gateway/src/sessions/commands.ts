@@ -101,6 +101,7 @@ const statuses: Readonly<Record<string, readonly [number, ErrorType]>> = {
   content_too_large: [413, "request_too_large"],
   agent_too_large: [413, "request_too_large"],
   refused_by_log: [413, "request_too_large"],
+  command_overtaken: [409, "invalid_request_error"],
 }
 
 /** A refusal of intake as an error of the API. */
