@@ -144,6 +144,7 @@ function whileAsking(view: View, session: AwaitingModel, limits: InvokerLimits):
     if (view.now < notBefore) return [{ do: "wake", at: notBefore }]
     return [again(view, session, null, limits)]
   }
+  if (view.givenUp(request.claim)) return [fail(session, "given_up", givenUpMessage, true)]
   const closesAt = request.deadlineAt + limits.deadlineMarginMs
   if (view.now > closesAt) return [fail(session, "deadline", "The model gave no answer before the deadline of its request.", true)]
   if (request.instance !== view.instance && view.gone(request.group, request.instance)) {
@@ -255,9 +256,11 @@ function isOurs(session: Session, view: View): session is AwaitingModel {
   )
 }
 
+const givenUpMessage = "The instance lost its partition before it asked."
+
 /** Design rule 7: claims not begun are given up, so that the next owner need not wait for our end. */
 export function giveUp(view: View): readonly Draft[] {
   const { session } = view
   if (!isOurs(session, view) || view.begun(session.request.claim)) return []
-  return [{ on: "sessions", event: failure(session, "given_up", "The instance lost its partition before it asked.", true) }]
+  return [{ on: "sessions", event: failure(session, "given_up", givenUpMessage, true) }]
 }

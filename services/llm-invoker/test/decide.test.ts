@@ -644,6 +644,20 @@ describe("an open claim of another", () => {
 })
 
 describe("giving up", () => {
+  // Found by the simulation: a claim landed after its own giving up, and its claimant lived: everyone waited for the deadline.
+  it("is said again of a claim that landed after it, by whoever owns the session", () => {
+    for (const instance of ["llm-invoker-1", "llm-invoker-2"])
+      given(asked)
+        .when((story) => decide(viewOf(story, { instance, givenUp: [story.last.eventId], begun: [story.last.eventId] }), limits))
+        .then((intents, story) => {
+          const [first] = saidIn(intents)
+          assert.partialDeepStrictEqual(first, { type: "model.failed", kind: "given_up", claim: story.last.eventId, retryAfterMs: 0 })
+          story.tell({ ...story.draft((s) => s.modelFailed()), ...first } as never)
+          assert.equal(story.verdict, "accepted")
+          assert.equal(saidIn(decide(viewOf(story, { instance }), limits))[0]?.type, "model.requested")
+        })
+  })
+
   it("says so for the own claim that has not begun, and for nothing else", () => {
     given(asked)
       .when((story) => giveUp(viewOf(story)))

@@ -561,6 +561,8 @@ export class Loop {
       backend === null
         ? this.#foldSession(owned, topic, event as SessionEvent, at)
         : this.#foldToolCall(owned, topic, backend, event as ToolEvent, at)
+    if (verdict !== "accepted" && "claim" in event && "kind" in event && event.kind === "given_up" && event.claim !== null)
+      owned.givenUp.add(event.claim)
     if ("commandId" in event && owned.readAnswer(event, verdict)) this.#scheduleDecide(owned)
     owned.readBack(event.sessionId)
     if (backend !== null && this.#options.log.remove !== undefined) owned.places.readBeside(event.sessionId)

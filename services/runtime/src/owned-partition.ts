@@ -84,6 +84,8 @@ export class OwnedPartition {
   askingWhatStood = false
   /** Commands whose answer is not accepted yet. */
   readonly answering: Answering = new Answering()
+  /** Claims whose giving up was read and fitted nothing: if such a claim lands after it, it is open and nobody acts on it. */
+  readonly givenUp: Set<string> = new Set()
   /** Below this offset, unreadable records of a topic are in the dead letters already. */
   readonly buriedTo: Map<string, number> = new Map()
   /** By topic, offsets of unreadable records that do not stand in the dead letters yet: whoever comes next has to bury them. */

@@ -81,6 +81,8 @@ export interface View {
   declarationsOf(backend: string): readonly ToolDeclared[]
   /** Whether the instance has left its group for good; where unknown, this session is decided again once it is known. */
   gone(group: string, instance: string): boolean
+  /** Whether a claim was given up by a record that landed before it: nobody will ever act on it, and nobody else says so. */
+  givenUp(claim: string): boolean
   /** Whether this process has begun (or given up) the effect with this key. */
   begun(key: string): boolean
 }

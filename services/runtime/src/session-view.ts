@@ -63,6 +63,10 @@ export class SessionView implements View {
     return this.#source.gone(group, instance, this.#owned.number, this.sessionId)
   }
 
+  givenUp(claim: string): boolean {
+    return this.#owned.givenUp.has(claim)
+  }
+
   begun(key: string): boolean {
     return this.#begun(key)
   }

@@ -19,6 +19,8 @@ export interface Sight {
   /** Instances that have left their group. */
   readonly gone?: readonly string[]
   readonly declared?: readonly ToolDeclared[]
+  /** Claims that were given up before they stood. */
+  readonly givenUp?: readonly string[]
   /** Keys of effects that this process has begun. */
   readonly begun?: readonly string[]
 }
@@ -45,6 +47,7 @@ export function viewOf(story: Story, sight: Sight = {}): View {
     },
     declarationsOf: (backend) => sight.declared?.filter((one) => one.backend === backend) ?? [],
     gone: (_group, instance) => sight.gone?.includes(instance) === true,
+    givenUp: (claim) => sight.givenUp?.includes(claim) === true,
     begun: (key) => sight.begun?.includes(key) === true,
   }
 }

@@ -1,9 +1,10 @@
 import assert from "node:assert/strict"
 import { describe, it } from "node:test"
-import { type SessionEventOf, topicNames } from "@reins/events"
+import { type SessionEvent, type SessionEventOf, topicNames } from "@reins/events"
 import type { Commit, LogRecord } from "@reins/log"
 import { Codec } from "@reins/log/codec"
 import { MemoryBroker, type MemoryLog } from "@reins/log/memory"
+import { Story } from "@reins/session/testing"
 import { pino } from "pino"
 import { serveHealth } from "../src/health.ts"
 import { Loop, type Observed } from "../src/loop.ts"
@@ -384,6 +385,30 @@ describe("a decision that lost", () => {
     said = 1
     for (const answer of answers.splice(0)) answer()
     await until(() => said === 2)
+    await loop.stop()
+  })
+})
+
+describe("a claim that lands after its own giving up", () => {
+  it("is known to be given up for whoever decides on it, and no other claim is", async () => {
+    const { broker, codec, start } = await stage()
+    const story = new Story("s").started().requested()
+    const [started, claim] = story.records.map(({ event }) => event) as [SessionEvent, SessionEvent]
+    const given = story.draft((s) => s.modelFailed({ kind: "given_up", claim: claim.eventId }))
+    const seen: (readonly [string, boolean, boolean])[] = []
+    const looking: AnyService = {
+      name: "looking",
+      contract: { reads: ["sessions"], says: [], buries: [], needsDeclarations: false },
+      decide: (view) => {
+        seen.push([view.session.phase, view.givenUp(claim.eventId), view.givenUp("evt_another")])
+        return []
+      },
+    }
+    const loop = await start("heir", broker.connect(), looking)
+    for (const event of [started, given, claim])
+      broker.inject(topics.sessions, 0, { key: `s/${event.eventId}`, value: codec.encode("sessions", event) })
+    await until(() => seen.some(([phase]) => phase === "awaiting-model"))
+    assert.deepEqual(seen.at(-1), ["awaiting-model", true, false])
     await loop.stop()
   })
 })

@@ -36,6 +36,8 @@ function onCall(view: View, backend: string, call: ToolCall | undefined, ahead: 
   if (ahead.claim === null) return inTime ? [claim(view, backend, ahead, null)] : []
   const standing = call?.claim
   if (call === undefined || standing == null || ahead.claim.claim !== standing.claim) return []
+  // It landed after its own giving up: said again, now that there is something to give up.
+  if (view.givenUp(standing.claim)) return [say(backend, `given-up/${standing.claim}`, givenUp(call, standing.claim))]
   if (standing.instance === view.instance && standing.group === view.group) {
     // Nothing starts after its deadline; saying so is better than leaving the router to wonder.
     if (!inTime && !view.begun(standing.claim)) return [say(backend, `overdue/${standing.claim}`, notBegun(call, standing.claim))]
@@ -126,15 +128,19 @@ export function giveUp(view: View, backend: string): readonly Draft[] {
     drafts.push({
       on: "tools",
       backend,
-      event: {
-        ...finished(ahead, standing.claim),
-        outcome: "failed",
-        kind: "given_up",
-        message: "The worker lost its partition before it began.",
-        effect: "none",
-        retryAfterMs: 0,
-      },
+      event: givenUp(ahead, standing.claim),
     })
   }
   return drafts
+}
+
+function givenUp(call: ToolCall, standing: string): ToolDraft {
+  return {
+    ...finished(call, standing),
+    outcome: "failed",
+    kind: "given_up",
+    message: "The worker lost its partition before it began.",
+    effect: "none",
+    retryAfterMs: 0,
+  }
 }

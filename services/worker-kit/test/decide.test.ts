@@ -232,6 +232,19 @@ test("claims that were not begun are given up, also one that is not read back", 
   }
 })
 
+// Found by the simulation: a claim landed after its own giving up, and its claimant lived: everyone waited for the deadline.
+test("a claim that landed after its own giving up is given up by whoever owns the call, also by who had claimed it", () => {
+  for (const effect of ["keyed", "queryable", "unsafe"] as const)
+    for (const instance of [me, other]) {
+      const lost = claimed(other)
+      const topic = given(dispatched(effect), lost)
+      const result = said(topic.decide(instance, { givenUp: [lost.eventId], begun: [lost.eventId] }))
+      assert.ok(result.type === "tool-call.finished")
+      assert.deepEqual([result.claim, result.kind, result.effect, result.retryAfterMs], [lost.eventId, "given_up", "none", 0])
+      assert.equal(topic.read(result), "accepted")
+    }
+})
+
 test("what was begun, what is another's and what is finished is not given up", () => {
   const mine = claimed(me)
   assert.deepEqual(given(dispatched("unsafe"), mine).giveUp(me, { begun: [mine.eventId] }), [])

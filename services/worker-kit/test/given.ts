@@ -91,9 +91,15 @@ export class Topic {
   /** What the worker `instance` sees. */
   view(
     instance: string,
-    over: { readonly now?: number; readonly gone?: readonly string[]; readonly begun?: readonly string[]; readonly on?: string } = {},
+    over: {
+      readonly now?: number
+      readonly gone?: readonly string[]
+      readonly givenUp?: readonly string[]
+      readonly begun?: readonly string[]
+      readonly on?: string
+    } = {},
   ): View {
-    const { now = beganAt, gone = [], begun = [], on = backend } = over
+    const { now = beganAt, gone = [], givenUp = [], begun = [], on = backend } = over
     return {
       sessionId,
       now,
@@ -109,6 +115,7 @@ export class Topic {
       declaration: () => undefined,
       declarationsOf: () => [],
       gone: (_, who) => gone.includes(who),
+      givenUp: (claim) => givenUp.includes(claim),
       begun: (key) => begun.includes(key),
     }
   }
