@@ -1,5 +1,5 @@
 import type { TopicNames } from "@reins/events"
-import { blobsHeader, folderOf, type Log, readNamed, type StoredBlob } from "@reins/log"
+import { blobsHeader, erasesHeader, folderOf, type Log, readNamed, type StoredBlob } from "@reins/log"
 
 export interface Collected {
   /** Blobs in the store, and how many of them were old enough to be looked for in the log. */
@@ -19,6 +19,7 @@ const lookedForMax = 100_000
  * B1 A blob stands before the record that names it is appended, and putting it makes it young. So one that is old, and that no record
  *    names, is named by none that is on its way either, as long as no append takes as long as `graceMs`.
  * B2 Its age is looked at again in the moment in which it goes, by the store.
+ * B3 A session counts as deleted once nothing else of it stands in `sessions`: a `session.deleted` alone may have lost, and is there all the same.
  */
 export async function collectBlobs(log: Log, topics: TopicNames, graceMs: number, signal?: AbortSignal): Promise<Collected> {
   const total = { stored: 0, old: 0, collected: 0, bytes: 0 }
@@ -49,29 +50,74 @@ export async function collectBlobs(log: Log, topics: TopicNames, graceMs: number
   return total
 }
 
-/** Leaves only those that no record names; what a deleted session's records name goes with it. */
+/** Leaves only those that no record names; what the records of a deleted session name goes with it. */
 async function spareNamed(log: Log, topics: TopicNames, wanted: Map<string, StoredBlob>, signal?: AbortSignal): Promise<void> {
   const names = (await log.describeTopics())
     .map(({ name }) => name)
     .filter((name) => [topics.sessions, topics.commands, topics.deadLetters].includes(name) || topics.backendOf(name) !== null)
   // A log without sessions is another log than the one that these blobs belong to.
   if (!names.includes(topics.sessions)) throw new Error(`There is no topic ${topics.sessions}: nothing is collected.`)
-  const named = new Set<string>()
-  const deleted = new Set<string>()
+  const folders = new Set([...wanted.values()].map(({ folder }) => folder))
+  /** By the place of a record, those of these that it names. */
+  const named = new Map<string, readonly string[]>()
+  /** Sessions of which somebody said that they are deleted. */
+  const closed = new Map<string, number>()
   for (const name of names) {
     for (const { partition, start, end } of await log.bounds(name)) {
       for await (const records of log.replay(name, partition, start, end, { bare: true })) {
         signal?.throwIfAborted()
-        for (const { headers, value } of records) {
+        for (const { offset, headers, value } of records) {
           const { session, type, [blobsHeader]: header } = headers
-          if (session === undefined || value === null) continue
-          if (type === "session.deleted" && name === topics.sessions) deleted.add(folderOf(session))
-          if (header === undefined) continue
+          if (session === undefined) continue
           const folder = folderOf(session)
-          for (const { sha256 } of readNamed(header) ?? []) named.add(`${folder}/${sha256}`)
+          if (value === null) {
+            named.delete(`${name}/${partition}/${headers[erasesHeader]}`)
+            continue
+          }
+          if (type === "session.deleted" && name === topics.sessions && folders.has(folder)) closed.set(folder, partition)
+          if (header === undefined) continue
+          const keys = (readNamed(header) ?? []).map(({ sha256 }) => `${folder}/${sha256}`).filter((key) => wanted.has(key))
+          if (keys.length > 0) named.set(`${name}/${partition}/${offset}`, keys)
         }
       }
     }
   }
-  for (const [key, { folder }] of wanted) if (named.has(key) && !deleted.has(folder)) wanted.delete(key)
+  const spared = new Set([...named.values()].flat())
+  const kept = new Set([...spared].map((key) => wanted.get(key)?.folder))
+  const doubtful = new Map([...closed].filter(([folder]) => kept.has(folder)))
+  const living = await livingAmong(log, topics.sessions, doubtful, signal)
+  for (const key of spared) {
+    const { folder } = wanted.get(key) as StoredBlob
+    if (!closed.has(folder) || living.has(folder)) wanted.delete(key)
+  }
+}
+
+/**
+ * Those of which a record stands beside a `session.deleted`: they are yet to be erased, or that lost against other facts and they live. Of a
+ * session that is deleted everything else is erased.
+ */
+async function livingAmong(
+  log: Log,
+  sessions: string,
+  closed: ReadonlyMap<string, number>,
+  signal?: AbortSignal,
+): Promise<ReadonlySet<string>> {
+  const standing = new Map<string, Set<number>>()
+  const partitions = new Set(closed.values())
+  for (const { partition, start, end } of partitions.size === 0 ? [] : await log.bounds(sessions)) {
+    if (!partitions.has(partition)) continue
+    for await (const records of log.replay(sessions, partition, start, end, { bare: true })) {
+      signal?.throwIfAborted()
+      for (const { offset, headers, value } of records) {
+        const { session, type } = headers
+        const folder = session === undefined ? undefined : folderOf(session)
+        if (folder === undefined || closed.get(folder) !== partition || type === "session.deleted") continue
+        const offsets = standing.get(folder) ?? new Set()
+        standing.set(folder, offsets)
+        if (value === null) offsets.delete(Number(headers[erasesHeader]))
+        else offsets.add(offset)
+      }
+    }
+  }
+  return new Set([...standing].filter(([, offsets]) => offsets.size > 0).map(([folder]) => folder))
 }
