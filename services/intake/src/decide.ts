@@ -54,7 +54,10 @@ type Judged = Refusal | WithoutCommand<SessionDraft>
 
 function judge({ command, sessionId }: ReadCommand, view: View, contentMax: number): Judged {
   const { session } = view
-  const refusal = refusalWhileUnread(view, sessionId, command.type) ?? refusalOf(session, sessionId, command)
+  const refusal =
+    refusalWhileUnread(view, sessionId, command.type) ??
+    refusalOf(session, sessionId, command) ??
+    refusalWhileParking(view, sessionId, command)
   if (refusal !== null) return refusal
   switch (command.type) {
     case "session.start":
@@ -108,14 +111,23 @@ function judge({ command, sessionId }: ReadCommand, view: View, contentMax: numb
 /** What can be asked of a session whatever it does. */
 const askedOfAny: ReadonlySet<Command["type"]> = new Set(["message.send", "session.interrupt", "session.end"])
 
-/** Of a session that is not known whole nobody can say what it does. It is about to be parked; from then on it is known to rest. */
-function refusalWhileUnread({ session, unread }: View, sessionId: string, asked: Command["type"]): Refusal | null {
-  if (!unread || session.phase === "parked" || session.phase === "ended" || session.phase === "deleted") return null
+/**
+ * Of a session that is not known whole nobody can say what it does. It is about to be parked; once that stands it is known to rest. Its park
+ * may be lost, which is only decided, where what is asked here is said until it stands.
+ */
+function refusalWhileUnread({ session, settled, unread }: View, sessionId: string, asked: Command["type"]): Refusal | null {
+  if (!unread || settled.phase === "parked" || session.phase === "ended" || session.phase === "deleted") return null
   if (askedOfAny.has(asked) && session.phase !== "absent") return null
   return {
     code: "session_unread",
     message: `Something of the session ${sessionId} cannot be read, as its blob is missing or damaged (reins sessions show ${sessionId}). Put the blob back, or interrupt the session, then ask again.`,
   }
+}
+
+/** For the same reason what may run beside a park that does not stand yet is not closed for good. */
+function refusalWhileParking({ session, settled }: View, sessionId: string, command: Command): Refusal | null {
+  const closes = command.type === "session.archive" || command.type === "session.delete"
+  return closes && session.phase === "parked" && settled.phase !== "parked" ? refusalOf(settled, sessionId, command) : null
 }
 
 /** A call that can be answered, and the record that the answer follows from. */

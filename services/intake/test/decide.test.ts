@@ -1042,6 +1042,22 @@ describe("a command to a session of which something cannot be read", () => {
     assert.equal(to({ type: "session.delete" }, running().parked()), "session.deleted")
     assert.equal(to({ type: "session.resume" }, running().parked()), "session.resumed")
   })
+
+  // Found by the simulation: the park was lost, the archival was not, and it closed a session that ran.
+  it("is not closed for good on a park that is said and does not stand, which may be lost", () => {
+    const story = running()
+    const settled = story.session
+    story.parked()
+    for (const type of ["session.archive", "session.delete"])
+      for (const [unread, code] of [
+        [true, "session_unread"],
+        [false, "session_running"],
+      ] as const) {
+        const value = text({ sessionId, type })
+        const event = answered(hear(record({ value }), () => viewOf(story, { settled, unread }), { codec, partitions }))
+        assert.equal(rejected({ judged: "answer", sessionId, tenant: "t", traceparent: null, event }).code, code)
+      }
+  })
 })
 
 function nested(depth: number): unknown {
