@@ -175,8 +175,9 @@ export class Places {
     for (const [sessionId, place] of this.#outdated) if (!this.#uncovered.has(sessionId)) yield { sessionId, place }
   }
 
+  /** Not in order: a tombstone is known from its acknowledgement, before what stands below it is read. */
   #uncover(sessionId: string, place: Place, from: number): void {
-    if (place.uncoveredFrom >= 0) return
+    if (place.uncoveredFrom >= 0 && place.uncoveredFrom <= from) return
     place.uncoveredFrom = from
     this.#uncovered.set(sessionId, place)
   }
