@@ -486,11 +486,6 @@ export const mutants: readonly Mutant[] = [
     ],
   },
   {
-    name: "lost-answer-forgotten",
-    wrong: "A command is dealt with once its answer stands, also where that was superseded (rule 15).",
-    patches: [{ folder: "services/runtime/src", find: "return isOurs && this.#hearAgain(command.offset)", replace: "return false" }],
-  },
-  {
     name: "breach-not-parked",
     wrong: "A session whose response nobody can use is not parked (rule 16).",
     patches: [
@@ -1042,7 +1037,7 @@ export const mutants: readonly Mutant[] = [
   {
     name: "named-is-collected",
     wrong: "Blobs are collected though records of tools or sessions name them.",
-    patches: [{ folder: "services/eraser/src", find: "named.add(`${folder}/${sha256}`)", replace: "named.delete(`${folder}/${sha256}`)" }],
+    patches: [{ folder: "services/eraser/src", find: "if (keys.length > 0) named.set(", replace: "if (keys.length < 0) named.set(" }],
   },
   {
     name: "blobs-outlive-their-session",
@@ -1060,7 +1055,7 @@ export const mutants: readonly Mutant[] = [
   {
     name: "unread-is-judged",
     wrong: "A session of which something cannot be read is archived for what it looks like (B16).",
-    patches: [{ folder: "services/intake/src", find: "refusalWhileUnread(view, sessionId, command.type) ?? ", replace: "" }],
+    patches: [{ folder: "services/intake/src", find: "refusalWhileUnread(view, sessionId, command.type) ??\n    ", replace: "" }],
     shownBy: ["kill", "blob-spoilt"],
   },
   {

@@ -71,7 +71,8 @@ async function spareNamed(log: Log, topics: TopicNames, wanted: Map<string, Stor
           if (session === undefined) continue
           const folder = folderOf(session)
           if (value === null) {
-            named.delete(`${name}/${partition}/${headers[erasesHeader]}`)
+            // Nothing is erased so elsewhere, where anyone may write.
+            if (name === topics.sessions) named.delete(`${name}/${partition}/${headers[erasesHeader]}`)
             continue
           }
           if (type === "session.deleted" && name === topics.sessions && folders.has(folder)) closed.set(folder, partition)

@@ -116,7 +116,8 @@ const askedOfAny: ReadonlySet<Command["type"]> = new Set(["message.send", "sessi
  * may be lost, which is only decided, where what is asked here is said until it stands.
  */
 function refusalWhileUnread({ session, settled, unread }: View, sessionId: string, asked: Command["type"]): Refusal | null {
-  if (!unread || settled.phase === "parked" || session.phase === "ended" || session.phase === "deleted") return null
+  const rests = session.phase === "parked" && settled.phase === "parked"
+  if (!unread || rests || session.phase === "ended" || session.phase === "deleted") return null
   if (askedOfAny.has(asked) && session.phase !== "absent") return null
   return {
     code: "session_unread",

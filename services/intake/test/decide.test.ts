@@ -1043,6 +1043,17 @@ describe("a command to a session of which something cannot be read", () => {
     assert.equal(to({ type: "session.resume" }, running().parked()), "session.resumed")
   })
 
+  it("is not closed for good while it is being resumed: what it looks like then may be wrong", () => {
+    const story = new Story(sessionId).started(agent(), { input: null }).parked()
+    const settled = story.session
+    story.resumed()
+    for (const type of ["session.archive", "session.delete"]) {
+      const value = text({ sessionId, type })
+      const event = answered(hear(record({ value }), () => viewOf(story, { settled, unread: true }), { codec, partitions }))
+      assert.equal(rejected({ judged: "answer", sessionId, tenant: "t", traceparent: null, event }).code, "session_unread")
+    }
+  })
+
   // Found by the simulation: the park was lost, the archival was not, and it closed a session that ran.
   it("is not closed for good on a park that is said and does not stand, which may be lost", () => {
     const story = running()

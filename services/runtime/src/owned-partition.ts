@@ -152,8 +152,11 @@ export class OwnedPartition {
       this.answering.settle(command.offset)
       return false
     }
-    const isOurs = this.pendingOf(sessionId).some((pending) => pending.event.eventId === event.eventId)
-    return isOurs && this.#hearAgain(command.offset)
+    const ours = this.pendingOf(sessionId).find((pending) => pending.event.eventId === event.eventId)
+    if (ours === undefined) return false
+    // It is judged again without what came to nothing.
+    this.dropPending(sessionId, ours)
+    return this.#hearAgain(command.offset)
   }
 
   /**

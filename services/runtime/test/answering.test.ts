@@ -168,6 +168,32 @@ describe("a command whose fact lost against what another process had said", () =
     })
   }
 
+  for (const ackMs of [0, 30])
+    it(`is refused where a newer command was answered by another process, and is not taken for heard (acknowledged after ${ackMs} ms)`, async () => {
+      const stage = await staged()
+      const newer = fact("interrupt.received", {
+        sessionId: "other",
+        eventId: "evt_newer",
+        commandId: "command-1",
+        command: { partition: 0, offset: 1 },
+      })
+      const loop = await stage.start(
+        "heir",
+        after(stage, () => stage.lands(newer), ackMs),
+      )
+      await until(
+        () => stage.committed === 2,
+        () => stage.said(first),
+      )
+      assert.deepEqual(await stage.said(first), [
+        "interrupt.received other command-1",
+        "message.received s command-0",
+        "message.received other command-1",
+        "command.rejected s command-0 command_overtaken",
+      ])
+      await loop.stop()
+    })
+
   it("is refused by the successor of a process that died before it could say so", async () => {
     const stage = await staged()
     let writes = 0

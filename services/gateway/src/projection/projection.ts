@@ -401,13 +401,7 @@ export class Projection {
           this.#options.logger.error({ err: error, partition: part.number, next }, "A record could not be shown.")
         }
       }
-      for (const sessionId of touched) {
-        try {
-          this.#putSession(part, sessionId)
-        } catch (error) {
-          this.#options.logger.error({ err: error, partition: part.number, sessionId }, "A session could not be shown.")
-        }
-      }
+      for (const sessionId of touched) this.#trySession(part, sessionId)
     })
     for (const sessionId of deleted) this.#unread.delete(sessionId)
     this.#spillSome()
@@ -418,6 +412,19 @@ export class Projection {
       part,
       resumed.filter((sessionId) => this.#unread.has(sessionId)),
     )
+  }
+
+  #trySession(part: Part, sessionId: string): void {
+    try {
+      this.#putSession(part, sessionId)
+    } catch (error) {
+      this.#unshowable(part, sessionId, error)
+    }
+  }
+
+  /** One session does not hold the others of its partition up. */
+  #unshowable(part: Part, sessionId: string, error: unknown): void {
+    this.#options.logger.error({ err: error, partition: part.number, sessionId }, "A session could not be shown.")
   }
 
   #reached(part: Part, next: number): void {
@@ -480,7 +487,7 @@ export class Projection {
       current: () => !this.#stopped,
     }
     for (let isRead = false; !isRead && !this.#stopped; ) {
-      const again = new Rereader(part.rereading, ownFold(this.#spill))
+      const again = new Rereader(part.rereading, ownFold(this.#spill), (error, sessionId) => this.#unshowable(part, sessionId, error))
       try {
         await rereadPartition(
           this.#options,
@@ -509,7 +516,7 @@ export class Projection {
       for (const { event, place, at } of shown) this.store.putEvent(sessionId, event, place, at)
       part.own?.replace(sessionId, fold.get(sessionId), [])
       if (shown.length > 0) this.#partitionOf.set(sessionId, part.number)
-      this.#putSession(part, sessionId)
+      this.#trySession(part, sessionId)
       for (const [commandId, at, answer] of answers) this.store.putAnswer(sessionId, commandId, at, answer)
     })
     for (const [commandId, , answer] of answers) this.#audience.answer(sessionId, commandId, answer)

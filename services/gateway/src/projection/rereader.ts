@@ -21,7 +21,11 @@ export class Rereader {
   readonly fold: KeptSessions
   readonly sessions: ReadonlyMap<string, Reread>
 
-  constructor(sessionIds: Iterable<string>, fold: KeptSessions) {
+  readonly #unshowable: (error: unknown, sessionId: string) => void
+
+  /** `unshowable` is told of what cannot be shown, and is left out. */
+  constructor(sessionIds: Iterable<string>, fold: KeptSessions, unshowable: (error: unknown, sessionId: string) => void) {
+    this.#unshowable = unshowable
     this.sessions = new Map([...sessionIds].map((sessionId) => [sessionId, { shown: [], answers: [], changes: [], unread: null }]))
     this.fold = fold
   }
@@ -44,9 +48,13 @@ export class Rereader {
     if (session === undefined) return
     if ("commandId" in event) session.answers.push([event.commandId, timestamp, answerOf(event)])
     if (!isStarted(after) && after.phase !== "deleted") return
-    for (const [index, one] of apiEvents(before, event, { session: after, verdict }, timestamp, iso).entries())
-      session.shown.push({ event: one, place: { partition, offset, index }, at: timestamp })
     session.changes.push({ before, after, timestamp })
+    try {
+      for (const [index, one] of apiEvents(before, event, { session: after, verdict }, timestamp, iso).entries())
+        session.shown.push({ event: one, place: { partition, offset, index }, at: timestamp })
+    } catch (error) {
+      this.#unshowable(error, sessionId)
+    }
   }
 }
 
