@@ -77,6 +77,8 @@ const settleMs = 15 * 60_000
 const steadyMs = 15_000
 /** Beside the session timeout and the grace time: for joining, replaying, looking and appending. */
 const recoveryMarginMs = 5000
+/** Slow effects that run before one that waits for a free place. */
+const busyMarginMs = 15_000
 /** Longer than any append takes here, and often enough. */
 const collecting = { blobGraceMs: 60_000, collectFirstMs: 3000, collectEveryMs: 10_000 }
 /** A run with more events than this goes round in circles. */
@@ -691,7 +693,9 @@ class World implements Network {
   #peace(): void {
     this.#oracle.tell?.("--- the faults stop")
     this.faults.stop()
-    this.#oracle.peace(this.sessionTimeoutMs + this.absenceGraceMs + recoveryMarginMs)
+    // Where few effects may run at a time, what a dead process left waits behind those of who is left.
+    const queueMs = this.#places === null ? 0 : busyMarginMs
+    this.#oracle.peace(this.sessionTimeoutMs + this.absenceGraceMs + recoveryMarginMs + queueMs)
     this.#slow.clear()
     this.#blobs.mend()
     this.#hiddenUntil.clear()
