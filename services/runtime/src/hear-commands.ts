@@ -70,6 +70,7 @@ function followUp(desk: CommandDesk, owned: OwnedPartition, record: LogRecord, h
       )
       break
     case "answer":
+      if (mayBeAnswered(owned, record, hearing)) break
       awaitAnswer(desk, owned, record, hearing.sessionId, answer(desk, owned, record, inTime(owned, record, hearing), service))
       owned.dirty.add(hearing.sessionId)
       break
@@ -78,14 +79,23 @@ function followUp(desk: CommandDesk, owned: OwnedPartition, record: LogRecord, h
   }
 }
 
+/** What a deleted session had heard is forgotten: an older command of it that is read again was answered, unless it is known here that it lost. */
+function mayBeAnswered(owned: OwnedPartition, record: LogRecord, { sessionId }: Answer): boolean {
+  return isBehind(owned, record) && !owned.answering.hasLost(record.offset) && owned.sessions.statusOf(sessionId) === "deleted"
+}
+
+function isBehind(owned: OwnedPartition, { offset }: LogRecord): boolean {
+  return offset <= (owned.sessions.commandOffsets.get(owned.number) ?? -1)
+}
+
 /**
  * The fact that a command becomes may not come behind that of a newer one (rule 15), and not a second time where it lost: the command can only
  * be refused.
  */
 function inTime(owned: OwnedPartition, record: LogRecord, hearing: Answer): Answer {
-  const isBehind = record.offset <= (owned.sessions.commandOffsets.get(owned.number) ?? -1)
   const { event } = hearing
-  if (!(isBehind || owned.answering.hasLost(record.offset)) || event.type === "command.rejected" || !("commandId" in event)) return hearing
+  if (!(isBehind(owned, record) || owned.answering.hasLost(record.offset)) || event.type === "command.rejected" || !("commandId" in event))
+    return hearing
   const message =
     "What this command became was overtaken by what another process had said of its session, and nothing came of it. Send it again under another commandId."
   return { ...hearing, event: rejected(record, event, "command_overtaken", message) }
